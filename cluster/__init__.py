@@ -1,0 +1,1 @@
+"""The control plane: who works, where each request goes, when it moves."""

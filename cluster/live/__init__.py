@@ -1,0 +1,1 @@
+"""Shells of the control plane: Ray actors, gRPC, real time."""

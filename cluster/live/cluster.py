@@ -1,0 +1,202 @@
+"""Starts a whole cluster of actors, watches it come up, and takes it down."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from ...proto.ids import GatewayId, WorkerId
+from ...workers.live.post import CONTROLLER, gateway_name, worker_name
+from ...workers.live.worker import worker_class
+from .config import ClusterConfig, ConfigError, PoolConfig
+from .controller import controller_class
+from .gateway import gateway_class
+from .ray_session import connect
+from .resources import check_resources
+from .setups import controller_setup, gateway_setup, worker_setup
+
+START_TIMEOUT_S = 180.0
+POLL_S = 0.2
+STOP_GRACE_S = 2.0
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Handles of everything we started; ours to end."""
+
+    controller: Any
+    gateway: Any
+    workers: dict[WorkerId, Any]
+
+    def all(self) -> list[Any]:
+        return [self.gateway, *self.workers.values(), self.controller]
+
+
+class LiveCluster:
+    """A running cluster. `stop()` leaves no process of it behind."""
+
+    def __init__(self, config: ClusterConfig, actors: Actors, address: str, embedded: bool) -> None:
+        self.config = config
+        self.address = address
+        self.actors = actors
+        self._embedded = embedded
+
+    @classmethod
+    def start(cls, config: ClusterConfig, progress: Progress = no_progress) -> "LiveCluster":
+        """Connects Ray, starts all actors, returns when every worker is alive.
+
+        Raises ConfigError for whatever the operator can mend; nothing is left running then.
+        """
+        progress("starting Ray", 0, config.workers)
+        embedded = connect(config)
+        return cls._start_in(config, progress, embedded)
+
+    @classmethod
+    def start_beside(cls, config: ClusterConfig) -> "LiveCluster":
+        """As `start`, within a Ray session that is connected already."""
+        return cls._start_in(config, no_progress, embedded=False)
+
+    @classmethod
+    def _start_in(
+        cls, config: ClusterConfig, progress: Progress, embedded: bool
+    ) -> "LiveCluster":
+        actors: Actors | None = None
+        try:
+            check_resources(config)
+            actors = _create(config)
+            address = _await_gateway(actors)
+            _await_workers(config, actors, progress)
+        except BaseException:
+            _end(actors, embedded)
+            raise
+        return cls(config, actors, address, embedded)
+
+    def status(self) -> Any:
+        """The controller's `ClusterStatus`."""
+        return ray.get(self.actors.controller.status.remote(), timeout=10)
+
+    def stop(self) -> None:
+        """Streams in flight get a moment, then every actor ends. Safe to call twice."""
+        if ray.is_initialized():
+            try:
+                ray.get(self.actors.gateway.stop.remote(STOP_GRACE_S), timeout=STOP_GRACE_S + 6)
+            except (RayError, TimeoutError):
+                pass  # it is being killed next anyway
+        _end(self.actors, self._embedded)
+
+
+def _create(config: ClusterConfig) -> Actors:
+    namespace = config.ray.namespace
+    worker_ids = [
+        (WorkerId(f"{pool.name}-{index}"), pool)
+        for pool in config.pools
+        for index in range(pool.count)
+    ]
+    gateway_id = GatewayId("gateway-0")
+    named: dict[str, Any] = {"namespace": namespace}
+    try:
+        controller = controller_class().options(name=CONTROLLER, **named).remote(
+            controller_setup(config, tuple(w for w, _ in worker_ids), (gateway_id,))
+        )
+    except ValueError:
+        raise ConfigError(
+            f"ray.namespace: a cluster named {namespace} runs here already; choose another"
+        ) from None
+    gateway = gateway_class().options(name=gateway_name(gateway_id), **named).remote(
+        gateway_setup(config, gateway_id)
+    )
+    workers = {
+        worker_id: worker_class()
+        .options(name=worker_name(worker_id), **named, **_ray_options(pool))
+        .remote(worker_setup(config, pool, worker_id))
+        for worker_id, pool in worker_ids
+    }
+    return Actors(controller, gateway, workers)
+
+
+def _ray_options(pool: PoolConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "num_cpus": pool.cpus,
+        "num_gpus": pool.gpus,
+        "resources": pool.resources,
+        "runtime_env": {
+            "env_vars": {
+                "OMP_NUM_THREADS": str(pool.threads),
+                "NUMBA_NUM_THREADS": str(pool.threads),
+            }
+        },
+    }
+    if pool.accelerator:
+        options["accelerator_type"] = pool.accelerator
+    return options
+
+
+def _await_gateway(actors: Actors) -> str:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            address, error = ray.get(actors.gateway.address.remote(), timeout=30)
+        except RayActorError as failure:
+            raise ConfigError(f"the gateway died at start: {failure}") from None
+        if error:
+            raise ConfigError(error)
+        if address:
+            return str(address)
+        time.sleep(POLL_S)
+    raise ConfigError(f"the gateway did not listen within {START_TIMEOUT_S:g} s")
+
+
+def _await_workers(config: ClusterConfig, actors: Actors, progress: Progress) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        alive = sum(w.state == "alive" for w in _status(actors))
+        progress("loading the model", alive, config.workers)
+        if alive >= config.workers:
+            return
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"{alive} of {config.workers} workers came up within {START_TIMEOUT_S:g} s; "
+                f"Ray's logs: {_log_folder()}"
+            )
+        _raise_worker_error(actors)
+        time.sleep(POLL_S)
+
+
+def _status(actors: Actors) -> Any:
+    return ray.get(actors.controller.status.remote(), timeout=30).workers
+
+
+def _raise_worker_error(actors: Actors) -> None:
+    for handle in actors.workers.values():
+        done, _ = ray.wait([ref := handle.error.remote()], timeout=0.05)
+        if done and (error := _result(ref)):
+            raise ConfigError(error)
+
+
+def _result(ref: Any) -> str:
+    try:
+        return str(ray.get(ref))
+    except RayActorError:
+        return ""  # dying; Ray restarts it, the deadline bounds that
+
+
+def _log_folder() -> Path:
+    return Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
+
+
+def _end(actors: Actors | None, embedded: bool) -> None:
+    if not ray.is_initialized():
+        return
+    for handle in actors.all() if actors else []:
+        ray.kill(handle, no_restart=True)
+    if embedded:
+        ray.shutdown()

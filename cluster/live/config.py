@@ -1,0 +1,186 @@
+"""The cluster's TOML config: every key, its unit, its bound, its default.
+
+`docs/configuration.md` is written from these definitions
+(`python -m splitweave.cluster.live.config_page`).
+"""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from ...proto.toml_file import ConfigError, build, read
+from ...proto.views import Role
+
+# Strict: no "8" for 8, no 1 for true. A float key takes an integer.
+STRICT = ConfigDict(extra="forbid", strict=True)
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelConfig:
+    """Which model is served."""
+
+    path: str = Field(
+        description="GGUF file or Hugging Face directory. `demo` is SmolLM2-135M-Instruct "
+        "from the `demo` extra. Relative to the config file."
+    )
+    name: str = Field(default="", description="Name clients use; default: the file's stem.")
+    context_tokens_max: int = Field(
+        default=0, ge=0, description="Longest prompt + output, tokens; 0: the model's own limit."
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PoolConfig:
+    """A set of like workers."""
+
+    name: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9-]+$",
+                      description="Opens the worker ids: `decode` gives decode-0, decode-1, …")
+    role: Role = Field(description="`prefill`, `decode` or `mixed`.")
+    count: Positive = Field(default=1, le=1000, description="Workers in the pool.")
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda)$", description="`cpu` or `cuda`.")
+    accelerator: str = Field(
+        default="", description="Ray accelerator type the workers must run on, e.g. `H100`."
+    )
+    cpus: float = Field(default=1.0, ge=0, description="Ray CPUs per worker.")
+    gpus: float = Field(default=0.0, ge=0, description="Ray GPUs per worker.")
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="Further Ray resources per worker, by name."
+    )
+    threads: Positive = Field(default=1, le=256, description="CPU threads of the engine.")
+    blocks: Positive = Field(
+        default=512, le=10_000_000,
+        description="KV blocks per worker. Memory: blocks x block_tokens x bytes per token.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BudgetConfig:
+    """Limits of one worker's iterations and queues."""
+
+    block_tokens: Positive = Field(
+        default=16, le=1024, description="Tokens per KV block; prefixes are shared in whole blocks."
+    )
+    batched_tokens_max: Positive = Field(
+        default=512, description="Token budget of one iteration. Higher: better prefill "
+        "throughput, longer gaps between a running stream's tokens."
+    )
+    prefill_chunk_tokens: Positive = Field(
+        default=128, description="Longest prefill chunk; at most batched_tokens_max."
+    )
+    sequences_max: Positive = Field(default=64, description="Requests in one iteration.")
+    queue_len_max: Positive = Field(default=256, description="Waiting requests per worker.")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SloConfig:
+    """What the router aims for."""
+
+    ttft_s: Seconds = Field(default=2.0, description="Time to first token, seconds.")
+    tpot_s: Seconds = Field(default=0.2, description="Time per output token, seconds.")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GatewayConfig:
+    """The gRPC front."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=7070, ge=0, le=65535, description="Port; 0 picks a free one.")
+    streams_max: Positive = Field(default=1024, description="Open streams per gateway.")
+    stall_s: Seconds = Field(
+        default=10.0, description="Seconds without progress before the gateway asks again."
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ControllerConfig:
+    """Admission and failure detection."""
+
+    queue_len_max: Positive = Field(
+        default=512, description="Requests waiting for a worker; beyond: RESOURCE_EXHAUSTED."
+    )
+    queue_s_max: Seconds = Field(
+        default=120.0, description="Longest wait for a worker, seconds; beyond: RESOURCE_EXHAUSTED."
+    )
+    heartbeat_s: Seconds = Field(default=0.2, description="Period of a worker's views, seconds.")
+    suspect_after_s: Seconds = Field(
+        default=1.0, description="Silence before a worker gets no new requests."
+    )
+    dead_after_s: Seconds = Field(
+        default=1.8, description="Silence before a worker is given up and its requests move on."
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RayConfig:
+    """Where the actors run."""
+
+    address: str = Field(
+        default="auto",
+        description="`auto`: the cluster this job runs in (RAY_ADDRESS), or one running on this "
+        "machine, else an embedded one. `local`: always an embedded one. Or an address.",
+    )
+    namespace: str = Field(
+        default="splitweave", min_length=1, description="One cluster per namespace."
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ClusterConfig:
+    """A whole config file."""
+
+    model: ModelConfig
+    pools: list[PoolConfig] = Field(min_length=1)
+    budgets: BudgetConfig = field(default_factory=BudgetConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    record: str = Field(
+        default="", description="Folder for recordings of every core's events; empty: none."
+    )
+
+    def __post_init__(self) -> None:
+        _check_pools(self.pools)
+        budgets = self.budgets
+        if budgets.prefill_chunk_tokens > budgets.batched_tokens_max:
+            raise ValueError(
+                f"budgets.prefill_chunk_tokens ({budgets.prefill_chunk_tokens}) exceeds "
+                f"budgets.batched_tokens_max ({budgets.batched_tokens_max})"
+            )
+        if self.controller.suspect_after_s >= self.controller.dead_after_s:
+            raise ValueError(
+                f"controller.suspect_after_s ({self.controller.suspect_after_s}) must be below "
+                f"controller.dead_after_s ({self.controller.dead_after_s})"
+            )
+
+    @property
+    def workers(self) -> int:
+        return sum(pool.count for pool in self.pools)
+
+
+def _check_pools(pools: list[PoolConfig]) -> None:
+    names = [pool.name for pool in pools]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"pools: the name {twice[0]} is used twice")
+    roles = {pool.role for pool in pools}
+    if Role.MIXED not in roles and roles != {Role.PREFILL, Role.DECODE}:
+        missing = ({Role.PREFILL, Role.DECODE} - roles).pop()
+        raise ValueError(f"pools: no pool with role {missing} (or mixed)")
+
+
+def load_config(path: Path) -> ClusterConfig:
+    """The config at `path`, its model path made absolute. Raises ConfigError."""
+    tables = read(path)
+    model = tables.get("model")
+    if isinstance(model, dict) and isinstance(model.get("path"), str) and model["path"] != "demo":
+        model["path"] = str((path.parent / Path(model["path"]).expanduser()).resolve())
+    return build(ClusterConfig, tables, str(path))
+
+
+__all__ = ["ClusterConfig", "ConfigError", "load_config"]

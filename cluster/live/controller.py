@@ -1,0 +1,121 @@
+"""The controller: a Ray actor that owns the ClusterCore.
+
+It is never on the token path. What it knows is soft: Ray restarts it, workers
+register again with all they hold, and gateways repeat what it forgot.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from ...proto.cluster_events import ClusterStarted, GatewayDied
+from ...proto.effects import AnswerAsk, RetireWorker, ToGateway, ToWorker
+from ...proto.ids import GatewayId, WorkerId
+from ...proto.worker_events import ViewAsked
+from ...workers.live.core_shell import CoreShell
+from ...workers.live.loop_thread import LoopThread
+from ...workers.live.post import Post, gateway_name, worker_name
+from ...workers.live.recording import open_recorder
+from ..core.core import ClusterCore
+from ..core.limits import ClusterLimits
+from ..policy.placement import PlacementPolicy
+
+log = logging.getLogger(__name__)
+GATEWAY_WATCH_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerSetup:
+    """All a controller needs to start, and to start again."""
+
+    namespace: str
+    limits: ClusterLimits
+    policy: PlacementPolicy
+    block_tokens: int
+    worker_ids: tuple[WorkerId, ...]
+    gateway_ids: tuple[GatewayId, ...]
+    record: str
+
+
+class ControllerActor:
+    """Shell of the ClusterCore."""
+
+    def __init__(self, setup: ControllerSetup) -> None:
+        self._setup = setup
+        self._core = ClusterCore(setup.limits, setup.policy, setup.block_tokens)
+        self._early: list[Any] = []
+        self._shell: CoreShell | None = None
+        self._thread = LoopThread("controller", self._main)
+
+    def deliver(self, events: Sequence[Any]) -> None:
+        """Mail: facts for the core."""
+        self._thread.call_soon(self._take, events)
+
+    def status(self) -> Any:
+        """The core's `ClusterStatus`, dated now."""
+        return self._thread.result(self._status(), timeout_s=5.0)
+
+    def ready(self) -> bool:
+        """Whether every worker of the setup is alive."""
+        alive = {worker.worker_id for worker in self.status().workers if worker.state == "alive"}
+        return set(self._setup.worker_ids) <= alive
+
+    async def _main(self) -> None:
+        self._post = Post(self._setup.namespace)
+        recorder = open_recorder(self._setup.record, "controller")
+        self._shell = CoreShell(self._core.step, self._perform, recorder)
+        self._shell.post(ClusterStarted())
+        self._take(self._early)
+        for worker_id in self._setup.worker_ids:
+            handle = self._post.handle(worker_name(worker_id))
+            if handle is not None:  # we are a restart: let them register at once
+                handle.deliver.remote(None, [ViewAsked()])
+        for gateway_id in self._setup.gateway_ids:
+            asyncio.get_running_loop().create_task(self._watch(gateway_id))
+
+    def _take(self, events: Sequence[Any]) -> None:
+        if self._shell is None:
+            self._early.extend(events)
+            return
+        for event in events:
+            self._shell.post(event)
+
+    async def _status(self) -> Any:
+        import time
+
+        return self._core.status(time.monotonic_ns())
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case ToWorker(key=key, event=event):
+                self._post.worker(key, event)
+            case ToGateway(gateway_id=gateway_id, event=event):
+                self._post.gateway(gateway_id, event)
+            case AnswerAsk(ask_id=ask_id):
+                asker = GatewayId(ask_id.split("/")[0])
+                self._post.gateway(asker, effect)
+            case RetireWorker(key=key):
+                log.info("retired worker=%s", key)
+
+    async def _watch(self, gateway_id: GatewayId) -> None:
+        """Tells the core when a gateway's process is gone."""
+        while True:
+            await asyncio.sleep(GATEWAY_WATCH_S)
+            handle = self._post.handle(gateway_name(gateway_id))
+            if handle is None:
+                continue
+            try:
+                await asyncio.wrap_future(handle.incarnation.remote().future())
+            except RayActorError:
+                assert self._shell is not None
+                self._shell.post(GatewayDied(gateway_id=gateway_id))
+
+
+def controller_class() -> Any:
+    """The Ray actor class; needs no CPU of its own and is restarted for ever."""
+    return ray.remote(num_cpus=0, max_restarts=-1)(ControllerActor)

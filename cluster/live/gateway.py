@@ -1,0 +1,221 @@
+"""The gateway: a Ray actor with the gRPC front and the GatewayCore.
+
+It holds each request's prompt, parameters and emitted tokens, so a request
+outlives any worker and the controller.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from ...proto.cluster_events import DrainAsked, MigrateAsked, RoleAsked
+from ...proto.effects import (
+    AnswerAsk,
+    DeliverTokens,
+    EndStream,
+    FailStream,
+    ToController,
+    ToGateway,
+    ToWorker,
+)
+from ...proto.gateway_events import ClientGone, GenerateAsked, StopFound
+from ...proto.ids import GatewayId, RequestId, WorkerId
+from ...proto.requests import Request
+from ...proto.views import Role
+from ...workers.live.core_shell import CoreShell
+from ...workers.live.loop_thread import LoopThread
+from ...workers.live.post import CONTROLLER, Post
+from ...workers.live.recording import open_recorder
+from ..core.gateway import GatewayCore
+from ..core.limits import GatewayLimits
+
+ASK_TIMEOUT_S = 60.0
+StreamItem = DeliverTokens | EndStream | FailStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySetup:
+    """All a gateway needs to start, and to start again."""
+
+    namespace: str
+    gateway_id: GatewayId
+    limits: GatewayLimits
+    model_path: str
+    model_name: str
+    context_tokens_max: int
+    block_tokens: int
+    host: str
+    port: int
+    record: str
+
+
+class LiveStreams:
+    """The core's streams as async iterators: what the gRPC front talks to."""
+
+    def __init__(self, shell: CoreShell, core: GatewayCore) -> None:
+        self._shell = shell
+        self._core = core
+        self._queues: dict[RequestId, asyncio.Queue[StreamItem]] = {}
+
+    def knows(self, request_id: RequestId) -> bool:
+        return self._core.knows(request_id)
+
+    async def open(
+        self, request: Request, deadline_ns: int | None
+    ) -> AsyncIterator[StreamItem]:
+        """The stream's items in order; its last is EndStream or FailStream.
+
+        An iterator closed before that cancels the request everywhere.
+        """
+        # Bounded by max_tokens: at most one item per token.
+        queue: asyncio.Queue[StreamItem] = asyncio.Queue()
+        self._queues[request.request_id] = queue
+        ended = False
+        try:
+            self._shell.post(GenerateAsked(request=request, deadline_ns=deadline_ns))
+            while not ended:
+                item = await queue.get()
+                ended = isinstance(item, EndStream | FailStream)
+                yield item
+        finally:
+            self._queues.pop(request.request_id, None)
+            if not ended:
+                self.client_gone(request.request_id)
+
+    def stop_found(self, request_id: RequestId, output_tokens: int) -> None:
+        self._shell.post(StopFound(request_id=request_id, output_tokens=output_tokens))
+
+    def client_gone(self, request_id: RequestId) -> None:
+        self._shell.post(ClientGone(request_id=request_id))
+
+    def push(self, item: StreamItem) -> None:
+        """An item from the core; nobody may be listening any more."""
+        queue = self._queues.get(item.request_id)
+        if queue is not None:
+            queue.put_nowait(item)
+
+
+class LiveOperator:
+    """Asks to the controller, answered through the gateway's mail."""
+
+    def __init__(self, gateway_id: GatewayId, post: Post) -> None:
+        self._gateway_id = gateway_id
+        self._post = post
+        self._asks: dict[str, asyncio.Future[AnswerAsk]] = {}
+
+    async def status(self) -> Any:
+        """The controller's `ClusterStatus`; raises ConnectionError if it is away."""
+        handle = self._post.handle(CONTROLLER)
+        if handle is None:
+            raise ConnectionError("the controller is not there; try again in a second")
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(handle.status.remote().future()), 5.0)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            raise ConnectionError("the controller does not answer; try again") from error
+
+    async def drain(self, worker_id: WorkerId, deadline_s: float) -> AnswerAsk:
+        ask_id = self._new_id()
+        return await self._ask(DrainAsked(ask_id=ask_id, worker_id=worker_id), deadline_s)
+
+    async def migrate(self, request_id: RequestId, target: WorkerId | None) -> AnswerAsk:
+        event = MigrateAsked(ask_id=self._new_id(), request_id=request_id, target=target)
+        return await self._ask(event, ASK_TIMEOUT_S)
+
+    async def set_role(self, worker_id: WorkerId, role: Role) -> AnswerAsk:
+        event = RoleAsked(ask_id=self._new_id(), worker_id=worker_id, role=role)
+        return await self._ask(event, ASK_TIMEOUT_S)
+
+    def answer(self, effect: AnswerAsk) -> None:
+        """The controller's answer; a late one is dropped."""
+        future = self._asks.pop(effect.ask_id, None)
+        if future is not None and not future.done():
+            future.set_result(effect)
+
+    def _new_id(self) -> str:
+        return f"{self._gateway_id}/{uuid.uuid4().hex}"
+
+    async def _ask(self, event: Any, timeout_s: float) -> AnswerAsk:
+        future: asyncio.Future[AnswerAsk] = asyncio.get_running_loop().create_future()
+        self._asks[event.ask_id] = future
+        self._post.controller(event)
+        try:
+            return await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return AnswerAsk(ask_id=event.ask_id, error=f"no answer within {timeout_s:g} s")
+        finally:
+            self._asks.pop(event.ask_id, None)
+
+
+class GatewayActor:
+    """Shell of the GatewayCore."""
+
+    def __init__(self, setup: GatewaySetup) -> None:
+        self._setup = setup
+        self._core = GatewayCore(setup.gateway_id, setup.limits)
+        self._early: list[Any] = []
+        self._shell: CoreShell | None = None
+        self._bound = ""
+        self._error = ""
+        self._thread = LoopThread("gateway", self._main)
+
+    def deliver(self, events: Sequence[Any]) -> None:
+        """Mail: facts for the core, answers for the operator."""
+        self._thread.call_soon(self._take, events)
+
+    def incarnation(self) -> int:
+        """Answers while the process lives."""
+        return os.getpid()
+
+    def address(self) -> tuple[str, str]:
+        """(host:port once it listens, why it does not)."""
+        return self._bound, self._error
+
+    def stop(self, grace_s: float) -> None:
+        """Stop listening; streams in flight get `grace_s` seconds."""
+        self._thread.result(self._front.stop(grace_s), grace_s + 5.0)
+
+    async def _main(self) -> None:
+        from .front.server import Front, PortInUse
+
+        self._post = Post(self._setup.namespace)
+        recorder = open_recorder(self._setup.record, str(self._setup.gateway_id))
+        self._shell = CoreShell(self._core.step, self._perform, recorder)
+        self._streams = LiveStreams(self._shell, self._core)
+        self._operator = LiveOperator(self._setup.gateway_id, self._post)
+        self._take(self._early)
+        try:
+            self._front = await Front.start(self._setup, self._streams, self._operator)
+            self._bound = self._front.address
+        except PortInUse as error:
+            self._error = str(error)
+
+    def _take(self, events: Sequence[Any]) -> None:
+        if self._shell is None:
+            self._early.extend(events)
+            return
+        for event in events:
+            if isinstance(event, AnswerAsk):
+                self._operator.answer(event)
+            else:
+                self._shell.post(event)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case DeliverTokens() | EndStream() | FailStream():
+                self._streams.push(effect)
+            case ToController(event=event):
+                self._post.controller(event)
+            case ToWorker(key=key, event=event):
+                self._post.worker(key, event)
+            case ToGateway(gateway_id=gateway_id, event=event):
+                self._post.gateway(gateway_id, event)
+
+
+def gateway_class() -> Any:
+    """The Ray actor class; needs no CPU of its own and is restarted for ever."""
+    return ray.remote(num_cpus=0, max_restarts=-1)(GatewayActor)

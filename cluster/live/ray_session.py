@@ -1,0 +1,72 @@
+"""Joins a Ray cluster, or starts an embedded one that dies with this process."""
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+
+import ray
+
+from .config import ClusterConfig, ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def connect(config: ClusterConfig) -> bool:
+    """Connect as the config says; True if the Ray cluster is embedded (ours to end).
+
+    Raises ConfigError if the address does not answer or refuses our token.
+    """
+    address = config.ray.address
+    with _neutral_folder(), _quiet():
+        try:
+            if address == "local":
+                _init("local", config)
+                return True
+            _init(None if address == "auto" else address, config)
+        except ConnectionError as error:
+            raise ConfigError(f"ray.address {address}: {error}") from None
+        except ray.exceptions.AuthenticationError as error:
+            raise ConfigError(
+                f"ray.address {address}: the cluster refused our token ({error}). Set "
+                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
+            ) from None
+    return ray._private.worker._global_node is not None and ray._private.worker._global_node.head
+
+
+def _init(address: str | None, config: ClusterConfig) -> None:
+    ray.init(
+        address=address,
+        namespace=config.ray.namespace,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        **({"include_dashboard": False} if address == "local" else {}),
+    )
+
+
+@contextlib.contextmanager
+def _neutral_folder() -> Iterator[None]:
+    """Ray puts the driver's folder on every actor's import path.
+
+    Started in a checkout, our top-level folders (`proto`, `kernels`, …) would
+    shadow packages of those names there.
+    """
+    before = os.getcwd()
+    os.chdir(tempfile.gettempdir())
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray announces token authentication on stderr each time; the docs say it once."""
+    logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,95 @@
+"""`splitweave serve`: a cluster that runs until it is told to stop."""
+
+import dataclasses
+import signal
+import threading
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+
+from .cluster import LiveCluster
+from ...proto.views import Role
+from .config import ClusterConfig, ModelConfig, PoolConfig, load_config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the command line says over the file; None keeps the file's word."""
+
+    model: str | None = None
+    host: str | None = None
+    port: int | None = None
+    prefill: int | None = None
+    decode: int | None = None
+
+
+def serve(config_path: Path | None, overrides: Overrides) -> None:
+    """Start, say where, wait for SIGINT or SIGTERM, stop everything.
+
+    Raises ConfigError for whatever the operator can mend.
+    """
+    config = override(load_config(config_path) if config_path else default_config(), overrides)
+    console = Console(stderr=True)
+    stop = _stop_on_signal()
+    with console.status("starting") as status:
+        cluster = LiveCluster.start(config, _progress_to(status))
+    try:
+        console.print(f"[green]serving[/green] {config.model.name or config.model.path} "
+                      f"on [bold]{cluster.address}[/bold]")
+        console.print(f"try: splitweave generate --address {cluster.address} 'Why is the sky blue?'")
+        stop.wait()
+        console.print("stopping")
+    finally:
+        cluster.stop()
+
+
+def default_config() -> ClusterConfig:
+    """1P2D on CPU with the demo model."""
+    return ClusterConfig(
+        model=ModelConfig(path="demo"),
+        pools=[
+            PoolConfig(name="prefill", role=Role.PREFILL, count=1, cpus=0.5),
+            PoolConfig(name="decode", role=Role.DECODE, count=2, cpus=0.5),
+        ],
+    )
+
+
+def override(config: ClusterConfig, overrides: Overrides) -> ClusterConfig:
+    """The config with the command line's word over it."""
+    gateway = config.gateway
+    if overrides.host is not None:
+        gateway = dataclasses.replace(gateway, host=overrides.host)
+    if overrides.port is not None:
+        gateway = dataclasses.replace(gateway, port=overrides.port)
+    model = config.model
+    if overrides.model is not None:
+        model = dataclasses.replace(model, path=overrides.model)
+    counts = {Role.PREFILL: overrides.prefill, Role.DECODE: overrides.decode}
+    pools = [
+        dataclasses.replace(pool, count=count)
+        if (count := counts.get(pool.role)) is not None
+        else pool
+        for pool in config.pools
+    ]
+    return dataclasses.replace(config, gateway=gateway, model=model, pools=pools)
+
+
+def _progress_to(status: Status):  # type: ignore[no-untyped-def]
+    def show(what: str, done: int, total: int) -> None:
+        status.update(f"{what}: {done} of {total} workers ready")
+
+    return show
+
+
+def _stop_on_signal() -> threading.Event:
+    """An event that the first SIGINT or SIGTERM sets; a second SIGINT is the default."""
+    stop = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return stop

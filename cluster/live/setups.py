@@ -1,0 +1,83 @@
+"""From the operator's config to what each actor is constructed with."""
+
+from ...proto.ids import GatewayId, WorkerId
+from ...workers.core.limits import WorkerLimits
+from ...workers.live.worker import WorkerSetup
+from ..core.limits import ClusterLimits, GatewayLimits
+from ..policy.placement import SLO
+from ..policy.predicted_seconds import PredictedSeconds
+from .config import ClusterConfig, PoolConfig
+from .controller import ControllerSetup
+from .gateway import GatewaySetup
+from .model_path import resolve
+
+
+def controller_setup(
+    config: ClusterConfig, worker_ids: tuple[WorkerId, ...], gateway_ids: tuple[GatewayId, ...]
+) -> ControllerSetup:
+    """What the controller needs."""
+    limits = config.controller
+    slo = SLO(ttft_ns=_ns(config.slo.ttft_s), tpot_ns=_ns(config.slo.tpot_s))
+    return ControllerSetup(
+        namespace=config.ray.namespace,
+        limits=ClusterLimits(
+            queue_len_max=limits.queue_len_max,
+            queue_ns_max=_ns(limits.queue_s_max),
+            suspect_after_ns=_ns(limits.suspect_after_s),
+            dead_after_ns=_ns(limits.dead_after_s),
+        ),
+        policy=PredictedSeconds(slo=slo),
+        block_tokens=config.budgets.block_tokens,
+        worker_ids=worker_ids,
+        gateway_ids=gateway_ids,
+        record=config.record,
+    )
+
+
+def gateway_setup(config: ClusterConfig, gateway_id: GatewayId) -> GatewaySetup:
+    """What a gateway needs. Raises ConfigError if the model is not there."""
+    path, name = resolve(config.model)
+    return GatewaySetup(
+        namespace=config.ray.namespace,
+        gateway_id=gateway_id,
+        limits=GatewayLimits(
+            streams_max=config.gateway.streams_max, stall_ns=_ns(config.gateway.stall_s)
+        ),
+        model_path=str(path),
+        model_name=name,
+        context_tokens_max=config.model.context_tokens_max,
+        block_tokens=config.budgets.block_tokens,
+        host=config.gateway.host,
+        port=config.gateway.port,
+        record=config.record,
+    )
+
+
+def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -> WorkerSetup:
+    """What a worker needs. Raises ConfigError if the model is not there."""
+    path, _ = resolve(config.model)
+    budgets = config.budgets
+    return WorkerSetup(
+        namespace=config.ray.namespace,
+        worker_id=worker_id,
+        pool=pool.name,
+        role=pool.role,
+        limits=WorkerLimits(
+            batched_tokens_max=budgets.batched_tokens_max,
+            prefill_chunk_tokens=budgets.prefill_chunk_tokens,
+            sequences_max=budgets.sequences_max,
+            queue_len_max=budgets.queue_len_max,
+            heartbeat_ns=_ns(config.controller.heartbeat_s),
+        ),
+        model_path=str(path),
+        context_tokens_max=config.model.context_tokens_max,
+        device=pool.device,
+        threads=pool.threads,
+        blocks=pool.blocks,
+        block_tokens=budgets.block_tokens,
+        record=config.record,
+    )
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -1,0 +1,1 @@
+"""The words the parts exchange: ids, requests, events, effects, views."""

@@ -1,0 +1,128 @@
+"""What can happen to the cluster, as facts. `ClusterCore.step` takes these."""
+
+from dataclasses import dataclass
+
+from .ids import Epoch, GatewayId, PrefixHash, RequestId, WorkerId, WorkerKey
+from .move import MoveReport
+from .requests import Request
+from .timers import TimerFired
+from .views import Role, WorkerInfo, WorkerView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStarted:
+    """First event of a core's life; it asks whoever is there to register."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestArrived:
+    """A gateway submits a request. The same (id, epoch) again is a question."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDropped:
+    """A gateway needs the request no longer (cancelled, or its stream is complete)."""
+
+    request_id: RequestId
+    gateway_id: GatewayId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayDied:
+    """The shell saw a gateway die."""
+
+    gateway_id: GatewayId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRegistered:
+    """A worker is there, or there again; `view` has all it holds.
+
+    `cached` are the prefix hashes of its cached and held full blocks.
+    """
+
+    info: WorkerInfo
+    view: WorkerView
+    cached: tuple[PrefixHash, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerViewed:
+    """A heartbeat: a view, and what changed in the prefix cache since the last.
+
+    `number` counts a worker's heartbeats; a gap means that changes were lost.
+    """
+
+    view: WorkerView
+    number: int
+    cached: tuple[PrefixHash, ...] = ()
+    evicted: tuple[PrefixHash, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost:
+    """The shell saw that incarnation's process die."""
+
+    key: WorkerKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEnded:
+    """A worker has finished or dropped a request."""
+
+    request_id: RequestId
+    epoch: Epoch
+    worker: WorkerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveEnded:
+    """A source reports the end of a move, committed or aborted."""
+
+    report: MoveReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainAsked:
+    """An operator wants a worker empty. Answered when it is, or cannot be."""
+
+    ask_id: str
+    worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateAsked:
+    """An operator wants a request elsewhere; the policy picks if `target` is None."""
+
+    ask_id: str
+    request_id: RequestId
+    target: WorkerId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleAsked:
+    """An operator gives a worker another role (which also ends its drain)."""
+
+    ask_id: str
+    worker_id: WorkerId
+    role: Role
+
+
+ClusterEvent = (
+    ClusterStarted
+    | RequestArrived
+    | RequestDropped
+    | GatewayDied
+    | WorkerRegistered
+    | WorkerViewed
+    | WorkerLost
+    | RequestEnded
+    | MoveEnded
+    | DrainAsked
+    | MigrateAsked
+    | RoleAsked
+    | TimerFired
+)

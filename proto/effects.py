@@ -1,0 +1,167 @@
+"""Orders of the cores to their shells.
+
+`ToController`, `ToWorker` and `ToGateway` deliver a fact to another party, at
+most once, in any order, perhaps never: the cores live with that.
+"""
+
+from dataclasses import dataclass
+
+from .batch import Batch
+from .cluster_events import ClusterEvent
+from .gateway_events import GatewayEvent, RejectCode
+from .ids import GatewayId, MoveId, RequestId, WorkerKey
+from .move import Copy, MoveReport
+from .requests import FinishReason, SampledToken
+from .timers import ClearTimer, SetTimer
+from .worker_events import WorkerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ToController:
+    """Deliver a fact to the controller."""
+
+    event: ClusterEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ToWorker:
+    """Deliver a fact to one incarnation of a worker; drop it if that one is gone."""
+
+    key: WorkerKey
+    event: WorkerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ToGateway:
+    """Deliver a fact to a gateway."""
+
+    gateway_id: GatewayId
+    event: GatewayEvent
+
+
+# ---- a worker's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIteration:
+    """Run one batch; ends in `IterationDone`.
+
+    Each of `copies` starts as soon as its layers of this batch are stored, and
+    ends in `CopySent` or `CopyFailed`. At most one iteration is in flight.
+    """
+
+    batch: Batch
+    copies: tuple[Copy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyBlocks:
+    """Copy blocks that are complete already; ends like a copy of an iteration."""
+
+    copy: Copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLease:
+    """Landings of this move may be written from now on."""
+
+    move_id: MoveId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseLease:
+    """No landing of this move may touch a block from now on."""
+
+    move_id: MoveId
+
+
+WorkerEffect = (
+    ToController
+    | ToWorker
+    | ToGateway
+    | RunIteration
+    | CopyBlocks
+    | OpenLease
+    | CloseLease
+    | SetTimer
+    | ClearTimer
+)
+
+
+# ---- a gateway's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverTokens:
+    """Give the client these tokens; each index is delivered exactly once, in order."""
+
+    request_id: RequestId
+    first_index: int
+    tokens: tuple[SampledToken, ...]
+    worker: WorkerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamAccount:
+    """What became of one stream, on the gateway's clock. `workers` in order of visit.
+
+    `downtimes_ns` has, per committed move in `moves`, the gap between the last
+    token of its source and the first of its target.
+    """
+
+    workers: tuple[WorkerKey, ...]
+    moves: tuple[MoveReport, ...]
+    downtimes_ns: tuple[int, ...]
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    attempts: int
+    arrived_ns: int
+    first_token_ns: int | None
+    last_token_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndStream:
+    """The stream is complete."""
+
+    request_id: RequestId
+    finish: FinishReason
+    account: StreamAccount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailStream:
+    """The stream ends with an error."""
+
+    request_id: RequestId
+    code: RejectCode
+    message: str
+    retry_after_ns: int | None = None
+
+
+GatewayEffect = (
+    ToController | ToWorker | DeliverTokens | EndStream | FailStream | SetTimer | ClearTimer
+)
+
+
+# ---- the cluster's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerAsk:
+    """The end of an operator's ask. `error` is empty if it was done."""
+
+    ask_id: str
+    error: str = ""
+    report: MoveReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireWorker:
+    """A drained worker holds nothing: its process may end."""
+
+    key: WorkerKey
+
+
+ClusterEffect = ToWorker | ToGateway | AnswerAsk | RetireWorker | SetTimer | ClearTimer

@@ -1,0 +1,98 @@
+"""The one motion of KV: its stages, its legal moves, its orders and reports.
+
+A move copies the blocks of one request from a source to a target while the
+source may still be appending. The source frees nothing before the commit: at
+every instant at least one side can finish the request.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .ids import BlockId, Epoch, MoveId, RequestId, WorkerKey
+
+
+class Stage(StrEnum):
+    """How far a move has come; both sides keep their own."""
+
+    RESERVE = "reserve"
+    COPY = "copy"
+    HANDOVER = "handover"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+# Every legal move. Anything else is a bug in the caller.
+NEXT: dict[Stage, frozenset[Stage]] = {
+    Stage.RESERVE: frozenset({Stage.COPY, Stage.ABORTED}),
+    Stage.COPY: frozenset({Stage.COPY, Stage.HANDOVER, Stage.ABORTED}),
+    Stage.HANDOVER: frozenset({Stage.COMMITTED, Stage.ABORTED}),
+    Stage.COMMITTED: frozenset(),
+    Stage.ABORTED: frozenset(),
+}
+
+
+def advance(stage: Stage, to: Stage) -> Stage:
+    """The stage after a legal move; an illegal one is a programmer's error."""
+    assert to in NEXT[stage], f"illegal move {stage} -> {to}"
+    return to
+
+
+class MoveKind(StrEnum):
+    """Why KV moves. The machine is the same."""
+
+    HANDOFF = "handoff"
+    MIGRATION = "migration"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveOrder:
+    """The controller's wish: this request shall go from `source` to `target`."""
+
+    move_id: MoveId
+    kind: MoveKind
+    request_id: RequestId
+    source: WorkerKey
+    target: WorkerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One copy of whole blocks, layers [first_layer, last_layer), source to target.
+
+    `source_blocks[i]` goes to `target_blocks[i]`. Ends in one `CopySent` or
+    `CopyFailed` at the source, and in `BlocksLanded` at the target if it arrived.
+    """
+
+    copy_id: str
+    move_id: MoveId
+    target: WorkerKey
+    first_layer: int
+    last_layer: int
+    source_blocks: tuple[BlockId, ...]
+    target_blocks: tuple[BlockId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveReport:
+    """What one move cost, measured by its source on the source's clock.
+
+    `hidden_bytes` were sent before the source stopped computing the request.
+    `reserve_ns + copy_ns + handover_ns` is the move's wall time: asking for the
+    lease, copying while the source runs, and from the stop to the end.
+    `reason` is empty for a committed move.
+    """
+
+    move_id: MoveId
+    kind: MoveKind
+    request_id: RequestId
+    epoch: Epoch
+    source: WorkerKey
+    target: WorkerKey
+    outcome: Stage
+    reason: str
+    blocks: int
+    transfer_bytes: int
+    hidden_bytes: int
+    reserve_ns: int
+    copy_ns: int
+    handover_ns: int

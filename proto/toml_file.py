@@ -1,0 +1,93 @@
+"""Reads a TOML file into a frozen dataclass, strictly.
+
+Unknown keys, wrong types and values out of bounds are refused by the key's
+full name, with what would have been allowed.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A config file that cannot be used. Its text is meant for the operator."""
+
+
+def load(cls: type[T], path: Path) -> T:
+    """`path` as a `cls` (a pydantic dataclass); raises ConfigError."""
+    return build(cls, read(path), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises ConfigError with file and line."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a directory, not a TOML file") from None
+    except PermissionError:
+        raise ConfigError(f"{path}: not readable") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: invalid UTF-8 at byte {error.start}") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def build(cls: type[T], tables: Mapping[str, Any], origin: str) -> T:
+    """`tables` as a `cls`; `origin` opens every message. Raises ConfigError."""
+    try:
+        # Strict Python input wants instances; strict JSON takes tables and enum names.
+        return TypeAdapter(cls).validate_json(json.dumps(tables, default=str))
+    except ValidationError as error:
+        lines = [_explain(cls, tables, dict(item)) for item in error.errors()]
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in lines)) from None
+
+
+def _explain(cls: type[Any], tables: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+    location: Sequence[str | int] = item["loc"]
+    key = _dotted(location)
+    if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        return f"unknown key {key}{_suggest(cls, tables, location)}"
+    if item["type"] in {"missing", "missing_argument"}:
+        return f"missing key {key}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    given = item.get("input")
+    shown = "" if isinstance(given, dict | list) or dataclasses.is_dataclass(given) else repr(given)
+    return (f"{key}: " if key else "") + message + (f" (got {shown})" if shown else "")
+
+
+def _dotted(location: Sequence[str | int]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+def _suggest(cls: type[Any], tables: Mapping[str, Any], location: Sequence[str | int]) -> str:
+    allowed = _fields_at(cls, location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return hint + (f" (known here: {', '.join(allowed)})" if allowed else "")
+
+
+def _fields_at(cls: Any, location: Sequence[str | int]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            cls = cls.__args__[0] if hasattr(cls, "__args__") else cls
+            continue
+        hints = {field.name: field.type for field in dataclasses.fields(cls)}
+        cls = hints.get(str(part))
+    if hasattr(cls, "__args__") and not dataclasses.is_dataclass(cls):
+        cls = cls.__args__[0]
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []

@@ -1,0 +1,235 @@
+"""What can happen to a worker, as facts. `WorkerCore.step` takes these."""
+
+from dataclasses import dataclass
+
+from .ids import BlockId, Epoch, GatewayId, MoveId, PrefixHash, RequestId, WorkerKey
+from .move import MoveKind, MoveOrder
+from .requests import Request, SampledToken
+from .timers import TimerFired
+from .views import Role
+
+# ---- from the controller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAssigned:
+    """Run this request; if `handoff` is given, move it there while it prefills."""
+
+    request: Request
+    handoff: MoveOrder | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveOrdered:
+    """Move a request that is here. Unknown ones are answered by `MoveEnded`."""
+
+    order: MoveOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancelled:
+    """Forget the request, also where it is a move's target.
+
+    Only copies of it with an epoch <= `epoch` are meant; None means any.
+    """
+
+    request_id: RequestId
+    epoch: Epoch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleAssigned:
+    """The worker's role from now on, and whether it is draining."""
+
+    role: Role
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewAsked:
+    """The controller is new or has lost track: register again with all you hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerLost:
+    """That incarnation is dead: nothing of it can arrive any more."""
+
+    key: WorkerKey
+
+
+# ---- from a gateway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamAcked:
+    """The gateway has the whole stream; the worker may forget it."""
+
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResendAsked:
+    """The gateway misses tokens from `from_index` on."""
+
+    request_id: RequestId
+    from_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLost:
+    """A gateway is gone for good: its requests have no listener."""
+
+    gateway_id: GatewayId
+
+
+# ---- from a peer, about one move
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAsked:
+    """The source asks the target to hold `blocks` blocks for a move.
+
+    Asked again with a larger number it raises the same lease. `hashes` are the
+    prefix hashes of the request's full blocks so far: what the target has
+    cached of them need not be copied.
+    """
+
+    move_id: MoveId
+    kind: MoveKind
+    source: WorkerKey
+    request: Request
+    hashes: tuple[PrefixHash, ...]
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseOpened:
+    """The target's block table for the move; the first `present` are filled already."""
+
+    move_id: MoveId
+    target: WorkerKey
+    blocks: tuple[BlockId, ...]
+    present: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRefused:
+    """The target cannot take the move."""
+
+    move_id: MoveId
+    target: WorkerKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverOffered:
+    """The source has stopped. The target may commit once all copies landed.
+
+    `emitted` are all output tokens so far; KV exists for `computed` positions;
+    `copies` names every copy of the move.
+    """
+
+    move_id: MoveId
+    source: WorkerKey
+    emitted: tuple[SampledToken, ...]
+    computed: int
+    copies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveCommitted:
+    """The target runs the request now; the source may free its blocks."""
+
+    move_id: MoveId
+    target: WorkerKey
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveAborted:
+    """Either side gives up. The receiver answers with `AbortAcked`."""
+
+    move_id: MoveId
+    peer: WorkerKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortAcked:
+    """The sender of this has no copy of the move in flight, and starts none."""
+
+    move_id: MoveId
+    peer: WorkerKey
+
+
+# ---- from the worker's own shell: ends of its effects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationDone:
+    """One token per chunk of the batch, None where the chunk drew none."""
+
+    iteration: int
+    sampled: tuple[SampledToken | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySent:
+    """All of a copy has left this worker."""
+
+    copy_id: str
+    move_id: MoveId
+    transfer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyFailed:
+    """A copy could not be sent, or did not arrive whole."""
+
+    copy_id: str
+    move_id: MoveId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksLanded:
+    """A copy has arrived here, checksum verified, and is in its blocks."""
+
+    copy_id: str
+    move_id: MoveId
+    transfer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted:
+    """First event of a core's life; it registers and starts its heartbeat."""
+
+
+PeerEvent = (
+    LeaseAsked
+    | LeaseOpened
+    | LeaseRefused
+    | HandoverOffered
+    | MoveCommitted
+    | MoveAborted
+    | AbortAcked
+)
+
+WorkerEvent = (
+    WorkerStarted
+    | RequestAssigned
+    | MoveOrdered
+    | RequestCancelled
+    | RoleAssigned
+    | ViewAsked
+    | PeerLost
+    | StreamAcked
+    | ResendAsked
+    | GatewayLost
+    | PeerEvent
+    | IterationDone
+    | CopySent
+    | CopyFailed
+    | BlocksLanded
+    | TimerFired
+)

@@ -1,0 +1,116 @@
+"""Feeds one core with events on the event queue, and keeps its timers.
+
+A frozen shell steps nothing: whatever comes is kept in order and taken at the
+thaw, timers included. That is what a stopped process looks like from outside.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
+from .clock import Action
+from .queue import EventQueue
+
+Step = Callable[[Any, int], Sequence[Any]]
+Perform = Callable[[Any], None]
+# Told of every step, before its effects are performed: (now_ns, event, effects).
+Watch = Callable[[int, Any, Sequence[Any]], None]
+
+
+class Shell(Protocol):
+    """What a party needs of the thing that steps its core."""
+
+    def post(self, event: Any) -> None:
+        """One step: the event in, its effects performed."""
+
+    def close(self) -> None:
+        """No further step, no further timer."""
+
+
+class QueueShell:
+    """A `Shell` on the event queue."""
+
+    __slots__ = ("_closed", "_frozen", "_mail", "_perform", "_queue", "_step", "_timers", "_watch")
+
+    def __init__(self, queue: EventQueue, step: Step, perform: Perform, watch: Watch | None) -> None:
+        self._queue = queue
+        self._step = step
+        self._perform = perform
+        self._watch = watch
+        self._closed = False
+        self._frozen = False
+        self._mail: list[tuple[Action, Any]] = []
+        # Per key: when it is due, its ticket, and when its entry in the queue is due.
+        self._timers: dict[TimerKey, tuple[int, int, int]] = {}
+
+    def post(self, event: Any) -> None:
+        """One step: the event in, its effects performed; kept for later while frozen."""
+        if self._closed:
+            return
+        if self._frozen:
+            self._mail.append((self.post, event))
+            return
+        now_ns = self._queue.now_ns
+        effects = self._step(event, now_ns)
+        if self._watch is not None:
+            self._watch(now_ns, event, effects)
+        for effect in effects:
+            kind = type(effect)
+            if kind is SetTimer:
+                self._set(effect.key, effect.at_ns)
+            elif kind is ClearTimer:
+                self._timers.pop(effect.key, None)
+            else:
+                self._perform(effect)
+
+    def close(self) -> None:
+        """No further step, no further timer: the process is gone."""
+        self._closed = True
+        self._mail.clear()
+        self._timers.clear()
+
+    def freeze(self) -> None:
+        """Take no step until `thaw`."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Take what came meanwhile, in order."""
+        self._frozen = False
+        mail, self._mail = self._mail, []
+        for action, argument in mail:
+            action(argument)
+
+    def run(self, action: Action, argument: Any) -> None:
+        """Do something the process does itself: at the thaw if frozen, never if closed."""
+        if self._closed:
+            return
+        if self._frozen:
+            self._mail.append((action, argument))
+        else:
+            action(argument)
+
+    def _set(self, key: TimerKey, at_ns: int) -> None:
+        # A timer moved later keeps its old entry, which moves on when it comes up:
+        # a timer that is pushed back with every token costs no entry each.
+        ticket = self._queue.ticket()
+        known = self._timers.get(key)
+        if known is not None and self._queue.now_ns < known[2] <= at_ns:
+            self._timers[key] = (at_ns, ticket, known[2])
+            return
+        self._timers[key] = (at_ns, ticket, at_ns)
+        self._queue.at_ticket(at_ns, ticket, self._due, (key, at_ns))
+
+    def _due(self, entry: tuple[TimerKey, int]) -> None:
+        key, entry_ns = entry
+        known = self._timers.get(key)
+        if known is None or known[2] != entry_ns:
+            return
+        at_ns, ticket, _ = known
+        if at_ns > self._queue.now_ns:
+            self._timers[key] = (at_ns, ticket, at_ns)
+            self._queue.at_ticket(at_ns, ticket, self._due, (key, at_ns))
+        elif self._frozen:
+            self._mail.append((self._due, entry))
+        else:
+            del self._timers[key]
+            self.post(TimerFired(key))

@@ -1,0 +1,1 @@
+"""The data plane: what runs the model and holds its KV blocks."""

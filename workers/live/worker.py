@@ -1,0 +1,211 @@
+"""The worker: a Ray actor with a WorkerCore, an engine and a KV transport."""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from ...proto.effects import (
+    CloseLease,
+    CopyBlocks,
+    OpenLease,
+    RunIteration,
+    ToController,
+    ToGateway,
+    ToWorker,
+)
+from ...proto.ids import Incarnation, WorkerId, WorkerKey
+from ...proto.move import Copy
+from ...proto.views import Role, Speed, WorkerInfo
+from ...proto.worker_events import WorkerStarted
+from ..core.core import WorkerCore
+from ..core.limits import WorkerLimits
+from .copier import Copier
+from .core_shell import CoreShell
+from .engine import Engine, load_engine
+from .engine_loop import EngineLoop
+from .loop_thread import LoopThread
+from .post import Post, worker_name
+from .recording import open_recorder
+from .transport import CopyHeader, Endpoint, Transport
+
+log = logging.getLogger(__name__)
+ENDPOINT_TIMEOUT_S = 5.0
+# Before anything is measured: a guess for a small model on CPU.
+FIRST_SPEED = Speed(iteration_ns=20e6, token_ns=2e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """All a worker needs to start, and to start again."""
+
+    namespace: str
+    worker_id: WorkerId
+    pool: str
+    role: Role
+    limits: WorkerLimits
+    model_path: str
+    context_tokens_max: int
+    device: str
+    threads: int
+    blocks: int
+    block_tokens: int
+    record: str
+
+
+class WorkerActor:
+    """Shell of one life of a worker. A restart by Ray is a new incarnation."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        # Milliseconds: later lives of a worker id are always higher.
+        self._key = WorkerKey(setup.worker_id, Incarnation(time.time_ns() // 1_000_000))
+        self._early: list[Any] = []
+        self._shell: CoreShell | None = None
+        self._endpoints: dict[WorkerKey, Endpoint] = {}
+        self._endpoint: Endpoint | None = None
+        self._error = ""
+        self._thread = LoopThread("worker", self._main)
+
+    def deliver(self, key: WorkerKey | None, events: Sequence[Any]) -> None:
+        """Mail for incarnation `key` (None: whichever lives)."""
+        if key is None or key == self._key:
+            self._thread.call_soon(self._take, events)
+
+    def endpoint(self, key: WorkerKey) -> Endpoint | None:
+        """Where this incarnation receives KV; None if `key` is not it."""
+        return self._endpoint if key == self._key else None
+
+    def land(self, key: WorkerKey, header: CopyHeader, copy: Copy) -> None:
+        """A peer announces a copy."""
+        if key == self._key and self._shell is not None:
+            self._copier.land(header, copy)
+
+    def error(self) -> str:
+        """Why the worker could not start; empty if it did or still tries."""
+        return self._error
+
+    def pid(self) -> int:
+        """The process id, for whoever wants to end it."""
+        return os.getpid()
+
+    async def _main(self) -> None:
+        setup = self._setup
+        loop = asyncio.get_running_loop()
+        try:
+            engine = await loop.run_in_executor(None, self._load)
+        except (OSError, ValueError, MemoryError) as error:
+            # Restarting would not help: say why, and stay for whoever asks.
+            self._error = f"worker {setup.worker_id}: {error}"
+            return
+        self._post = Post(setup.namespace)
+        info = self._info(engine)
+        core = WorkerCore(info, setup.limits, engine.spec.layers)
+        recorder = open_recorder(setup.record, f"{self._key.worker_id}-{self._key.incarnation}")
+        shell = CoreShell(core.step, self._perform, recorder)
+        self._copier = Copier(engine, self._transport, shell.post_threadsafe)
+        self._engine_loop = EngineLoop(engine, shell.post_threadsafe, self._start_copy)
+        self._shell = shell
+        shell.post(WorkerStarted())
+        self._take(self._early)
+
+    def _load(self) -> Engine:
+        setup = self._setup
+        engine = load_engine(
+            setup.model_path,
+            blocks=setup.blocks,
+            block_tokens=setup.block_tokens,
+            device=setup.device,
+            threads=setup.threads,
+        )
+        self._transport = Transport(self._key, _address(), self._announce)
+        self._endpoint = self._transport.endpoint
+        return engine
+
+    def _info(self, engine: Engine) -> WorkerInfo:
+        setup = self._setup
+        assert self._endpoint is not None
+        limit = setup.context_tokens_max or engine.spec.context_tokens
+        return WorkerInfo(
+            key=self._key,
+            role=setup.role,
+            pool=setup.pool,
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            host=self._endpoint.host,
+            port=self._endpoint.port,
+            blocks_total=setup.blocks,
+            block_tokens=setup.block_tokens,
+            block_bytes=engine.block_bytes,
+            context_tokens_max=min(limit, engine.spec.context_tokens),
+            speed=FIRST_SPEED,
+        )
+
+    def _take(self, events: Sequence[Any]) -> None:
+        if self._shell is None:
+            self._early.extend(events)
+            return
+        for event in events:
+            self._shell.post(event)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case RunIteration():
+                self._engine_loop.run(effect)
+            case CopyBlocks(copy=copy):
+                self._start_copy(copy)
+            case OpenLease(move_id=move_id):
+                self._copier.open_lease(move_id)
+            case CloseLease(move_id=move_id):
+                self._copier.close_lease(move_id)
+            case ToController(event=event):
+                self._post.controller(event)
+            case ToWorker(key=key, event=event):
+                self._post.worker(key, event)
+            case ToGateway(gateway_id=gateway_id, event=event):
+                self._post.gateway(gateway_id, event)
+
+    def _start_copy(self, copy: Copy) -> None:
+        """From any thread: send now if the peer's endpoint is known, else find it."""
+        endpoint = self._endpoints.get(copy.target)
+        if endpoint is not None:
+            self._copier.start(copy, endpoint)
+        else:
+            asyncio.run_coroutine_threadsafe(self._find_and_start(copy), self._thread.loop)
+
+    async def _find_and_start(self, copy: Copy) -> None:
+        handle = self._post.handle(worker_name(copy.target.worker_id))
+        endpoint: Endpoint | None = None
+        if handle is not None:
+            found = asyncio.wrap_future(handle.endpoint.remote(copy.target).future())
+            try:
+                endpoint = await asyncio.wait_for(found, ENDPOINT_TIMEOUT_S)
+            except (ray.exceptions.RayError, TimeoutError):
+                endpoint = None
+        if endpoint is None:
+            self._copier.fail(copy, f"worker {copy.target} is gone")
+            return
+        self._endpoints[copy.target] = endpoint
+        self._copier.start(copy, endpoint)
+
+    def _announce(self, target: Endpoint, header: CopyHeader, copy: Copy) -> None:
+        """From a transport thread: tell the target what is coming."""
+        handle = self._post.handle(worker_name(target.worker.worker_id))
+        if handle is None:
+            raise ConnectionError(f"worker {target.worker} is gone")
+        handle.land.remote(target.worker, header, copy)
+
+
+def _address() -> str:
+    return str(ray.util.get_node_ip_address())
+
+
+def worker_class() -> Any:
+    """The Ray actor class; restarted for ever, each time as a new incarnation."""
+    return ray.remote(max_restarts=-1)(WorkerActor)

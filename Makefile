@@ -61,7 +61,7 @@ clean:
 
 .venv/.stamp-base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "Splitweave needs Python 3.11 or newer; $(PYTHON) is '$$($(PYTHON) --version 2>&1)'." \
+	  { echo "Splitweave needs Python 3.11 or newer, and '$(PYTHON)' is not one." \
 	         "Name another: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(SAY) 'Setting up .venv (once; pip takes two to four minutes in all)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

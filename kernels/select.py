@@ -4,17 +4,14 @@ from .seam import Kernels
 
 
 def select(device: str) -> Kernels:
-    """The kernels for a torch device string.
+    """The kernels for a torch device string such as "cpu" or "cuda:0".
 
     "cpu" gets the exact ones. Every other device gets the plain-torch
-    reference, whose rows are *not* independent of the batch.
+    reference, whose rows are not independent of the batch they are in.
     """
     if device == "cpu":
-        try:
-            from .cpu.kernels import CpuKernels
-        except ImportError:
-            from .reference import ReferenceKernels
-            return ReferenceKernels()
+        from .cpu.kernels import CpuKernels
+
         return CpuKernels()
     from .reference import ReferenceKernels
 

@@ -345,21 +345,17 @@ Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
 class DrainReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    MIGRATED_FIELD_NUMBER: _builtins.int
-    FINISHED_FIELD_NUMBER: _builtins.int
-    migrated: _builtins.int
-    """Requests that migrated away."""
-    finished: _builtins.int
-    """Requests that finished in place."""
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Requests it held when the drain began. All have migrated or finished."""
     def __init__(
         self,
         *,
-        migrated: _builtins.int = ...,
-        finished: _builtins.int = ...,
+        requests: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "migrated", b"migrated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -396,7 +392,9 @@ class MigrateReply(_message.Message):
 
     MOVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def move(self) -> _inference_pb2.Move: ...
+    def move(self) -> _inference_pb2.Move:
+        """Its `downtime_s` counts to the commit: the operator's side sees no tokens."""
+
     def __init__(
         self,
         *,

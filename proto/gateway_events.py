@@ -7,6 +7,7 @@ from .ids import Epoch, RequestId, WorkerKey
 from .move import MoveReport
 from .requests import FinishReason, Request, SampledToken
 from .timers import TimerFired
+from .views import Phase
 
 
 class RejectCode(StrEnum):
@@ -46,11 +47,15 @@ class StopFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAccepted:
-    """The controller knows the request; it waits or runs at `worker`."""
+    """The controller knows the request; it waits or runs at `worker`.
+
+    `phase` is what the worker's last view said of it; None if none did yet.
+    """
 
     request_id: RequestId
     epoch: Epoch
     worker: WorkerKey | None
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -369,7 +369,9 @@ Global___GenerateReply: _TypeAlias = GenerateReply  # noqa: Y015
 
 @_typing.final
 class Accepted(_message.Message):
-    """The request passed validation and admission; nothing was generated yet."""
+    """The first reply: the request passed validation. It may still be refused, for
+    want of room; nothing was generated yet.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -578,7 +580,6 @@ class Accounting(_message.Message):
     TTFT_S_FIELD_NUMBER: _builtins.int
     TPOT_S_FIELD_NUMBER: _builtins.int
     E2E_S_FIELD_NUMBER: _builtins.int
-    QUEUE_S_FIELD_NUMBER: _builtins.int
     HANDOFF_BYTES_FIELD_NUMBER: _builtins.int
     HANDOFF_HIDDEN_SHARE_FIELD_NUMBER: _builtins.int
     MIGRATIONS_FIELD_NUMBER: _builtins.int
@@ -589,8 +590,6 @@ class Accounting(_message.Message):
     """(last - first) / (output_tokens - 1); 0 with fewer than two tokens."""
     e2e_s: _builtins.float
     """Arrival to the last token out."""
-    queue_s: _builtins.float
-    """Arrival to the first iteration that computed any of it."""
     handoff_bytes: _builtins.int
     """KV copied from the prefill worker to the decode worker. 0 if none was."""
     handoff_hidden_share: _builtins.float
@@ -612,7 +611,6 @@ class Accounting(_message.Message):
         ttft_s: _builtins.float = ...,
         tpot_s: _builtins.float = ...,
         e2e_s: _builtins.float = ...,
-        queue_s: _builtins.float = ...,
         handoff_bytes: _builtins.int = ...,
         handoff_hidden_share: _builtins.float = ...,
         migrations: _builtins.int = ...,
@@ -620,7 +618,7 @@ class Accounting(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["e2e_s", b"e2e_s", "handoff_bytes", b"handoff_bytes", "handoff_hidden_share", b"handoff_hidden_share", "migrations", b"migrations", "moves", b"moves", "queue_s", b"queue_s", "tpot_s", b"tpot_s", "ttft_s", b"ttft_s", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["e2e_s", b"e2e_s", "handoff_bytes", b"handoff_bytes", "handoff_hidden_share", b"handoff_hidden_share", "migrations", b"migrations", "moves", b"moves", "tpot_s", b"tpot_s", "ttft_s", b"ttft_s", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,11 +84,29 @@ def _suggest(cls: type[Any], tables: Mapping[str, Any], location: Sequence[str |
 
 def _fields_at(cls: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
-        if isinstance(part, int):
-            cls = cls.__args__[0] if hasattr(cls, "__args__") else cls
-            continue
-        hints = {field.name: field.type for field in dataclasses.fields(cls)}
-        cls = hints.get(str(part))
-    if hasattr(cls, "__args__") and not dataclasses.is_dataclass(cls):
-        cls = cls.__args__[0]
+        cls = _step_into(_unannotated(cls), part)
+    cls = _unannotated(cls)
     return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def _step_into(cls: Any, part: str | int) -> Any:
+    """The type one step down: a field, an item, a value, or a union's member by its tag."""
+    if dataclasses.is_dataclass(cls):
+        return {field.name: field.type for field in dataclasses.fields(cls)}.get(str(part))
+    arguments = typing.get_args(cls)
+    tagged = [item for item in arguments if _tag(item) == part]
+    if tagged:
+        return tagged[0]
+    return arguments[-1] if arguments else None
+
+
+def _tag(cls: Any) -> str | None:
+    """The `kind` that picks `cls` among a union's members."""
+    if not dataclasses.is_dataclass(cls):
+        return None
+    kinds = [field.type for field in dataclasses.fields(cls) if field.name == "kind"]
+    return typing.get_args(kinds[0])[0] if kinds and typing.get_args(kinds[0]) else None
+
+
+def _unannotated(cls: Any) -> Any:
+    return typing.get_args(cls)[0] if typing.get_origin(cls) is typing.Annotated else cls

@@ -12,6 +12,7 @@ from .clock import Action
 from .queue import EventQueue
 
 Step = Callable[[Any, int], Sequence[Any]]
+Due = tuple[int, int]  # time and ticket
 Perform = Callable[[Any], None]
 # Told of every step, before its effects are performed: (now_ns, event, effects).
 Watch = Callable[[int, Any, Sequence[Any]], None]
@@ -40,8 +41,8 @@ class QueueShell:
         self._closed = False
         self._frozen = False
         self._mail: list[tuple[Action, Any]] = []
-        # Per key: when it is due, its ticket, and when its entry in the queue is due.
-        self._timers: dict[TimerKey, tuple[int, int, int]] = {}
+        # Per key: when it is due, and when its entry in the queue comes up.
+        self._timers: dict[TimerKey, tuple[Due, Due]] = {}
 
     def post(self, event: Any) -> None:
         """One step: the event in, its effects performed; kept for later while frozen."""
@@ -92,25 +93,26 @@ class QueueShell:
     def _set(self, key: TimerKey, at_ns: int) -> None:
         # A timer moved later keeps its old entry, which moves on when it comes up:
         # a timer that is pushed back with every token costs no entry each.
-        ticket = self._queue.ticket()
+        due = (at_ns, self._queue.ticket())
         known = self._timers.get(key)
-        if known is not None and self._queue.now_ns < known[2] <= at_ns:
-            self._timers[key] = (at_ns, ticket, known[2])
-            return
-        self._timers[key] = (at_ns, ticket, at_ns)
-        self._queue.at_ticket(at_ns, ticket, self._due, (key, at_ns))
+        if known is not None and known[1] <= due:
+            self._timers[key] = (due, known[1])
+        else:
+            self._push(key, due)
 
-    def _due(self, entry: tuple[TimerKey, int]) -> None:
-        key, entry_ns = entry
+    def _push(self, key: TimerKey, due: Due) -> None:
+        self._timers[key] = (due, due)
+        self._queue.at_ticket(due[0], due[1], self._come, (key, due))
+
+    def _come(self, entry: tuple[TimerKey, Due]) -> None:
+        key, entry_due = entry
         known = self._timers.get(key)
-        if known is None or known[2] != entry_ns:
-            return
-        at_ns, ticket, _ = known
-        if at_ns > self._queue.now_ns:
-            self._timers[key] = (at_ns, ticket, at_ns)
-            self._queue.at_ticket(at_ns, ticket, self._due, (key, at_ns))
+        if known is None or known[1] != entry_due:
+            return  # cleared, or set anew with an entry of its own
+        if known[0] != entry_due:
+            self._push(key, known[0])
         elif self._frozen:
-            self._mail.append((self._due, entry))
+            self._mail.append((self._come, entry))
         else:
             del self._timers[key]
             self.post(TimerFired(key))

@@ -8,7 +8,6 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -33,25 +32,12 @@ from ...workers.live.post import CONTROLLER, Post
 from ...workers.live.recording import open_recorder
 from ..core.gateway import GatewayCore
 from ..core.limits import GatewayLimits
+from .front.server import Endpoint, Front, PortInUse
+from .gateway_setup import GatewaySetup
+from .language import served_model
 
 ASK_TIMEOUT_S = 60.0
 StreamItem = DeliverTokens | EndStream | FailStream
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatewaySetup:
-    """All a gateway needs to start, and to start again."""
-
-    namespace: str
-    gateway_id: GatewayId
-    limits: GatewayLimits
-    model_path: str
-    model_name: str
-    context_tokens_max: int
-    block_tokens: int
-    host: str
-    port: int
-    record: str
 
 
 class LiveStreams:
@@ -180,8 +166,8 @@ class GatewayActor:
         self._thread.result(self._front.stop(grace_s), grace_s + 5.0)
 
     async def _main(self) -> None:
-        from .front.server import Front, PortInUse
-
+        setup = self._setup
+        served = await asyncio.get_running_loop().run_in_executor(None, served_model, setup)
         self._post = Post(self._setup.namespace)
         recorder = open_recorder(self._setup.record, str(self._setup.gateway_id))
         self._shell = CoreShell(self._core.step, self._perform, recorder)
@@ -189,7 +175,8 @@ class GatewayActor:
         self._operator = LiveOperator(self._setup.gateway_id, self._post)
         self._take(self._early)
         try:
-            self._front = await Front.start(self._setup, self._streams, self._operator)
+            endpoint = Endpoint(setup.host, setup.port)
+            self._front = await Front.listen(endpoint, served, self._streams, self._operator)
             self._bound = self._front.address
         except PortInUse as error:
             self._error = str(error)

@@ -8,7 +8,7 @@ from ..policy.placement import SLO
 from ..policy.predicted_seconds import PredictedSeconds
 from .config import ClusterConfig, PoolConfig
 from .controller import ControllerSetup
-from .gateway import GatewaySetup
+from .gateway_setup import GatewaySetup
 from .model_path import resolve
 
 

@@ -1,5 +1,7 @@
 """What is built is what is there, and what CI ran is written down."""
 
+import ast
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
@@ -7,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkout import PACKAGE_FOLDERS, ROOT, pyproject, text
+from checkout import PACKAGE_FOLDERS, ROOT, nodes, package_files, pyproject, text
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -47,6 +49,33 @@ def test_every_requirement_is_pinned_within_its_bounds(requirement: Requirement)
     version = PINS.get(canonicalize_name(requirement.name))
     assert version is not None, f"{requirement.name} is not in constraints.txt"
     assert version in requirement.specifier
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Top-level modules that a file imports from outside the package, stdlib aside."""
+    found = set()
+    for node in nodes(path):
+        match node:
+            case ast.ImportFrom(module=str(module), level=0):
+                found.add(module.partition(".")[0])
+            case ast.Import(names=names):
+                found |= {name.name.partition(".")[0] for name in names}
+    return found - sys.stdlib_module_names - {"splitweave"}
+
+
+def test_every_import_of_the_package_is_of_a_declared_requirement() -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
+    owners = {
+        module: {canonicalize_name(name) for name in names}
+        for module, names in importlib.metadata.packages_distributions().items()
+    }
+    stray = [
+        f"{path}: {module}"
+        for path in package_files()
+        for module in modules_imported(path)
+        if declared.isdisjoint(owners.get(module, set()))
+    ]
+    assert stray == []
 
 
 def test_pins_are_plain_versions() -> None:

@@ -8,14 +8,15 @@ in progress, so that after `close_lease` nothing late can land.
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
-from ...proto.ids import MoveId, WorkerKey
+from ...proto.ids import MoveId
 from ...proto.move import Copy
 from ...proto.worker_events import BlocksLanded, CopyFailed, CopySent
-from .transport import CopyHeader, Endpoint, Transport
+from .transport import CopyHeader, CopyResult, Endpoint, Transport
 
 Post = Callable[[Any], None]
 
@@ -46,17 +47,7 @@ class Copier:
         def payload() -> torch.Tensor:
             return self._blocks.read_blocks(copy.first_layer, copy.last_layer, copy.source_blocks)
 
-        def done(ok: bool, error: str | None, transfer_bytes: int) -> None:
-            if ok:
-                self._post(
-                    CopySent(
-                        copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=transfer_bytes
-                    )
-                )
-            else:
-                self.fail(copy, error or "unknown")
-
-        self._transport.send(target, copy, payload, done)
+        self._transport.send(target, copy, payload, partial(self._end, CopySent, copy))
 
     def fail(self, copy: Copy, reason: str) -> None:
         """Report a copy that cannot be sent."""
@@ -72,17 +63,15 @@ class Copier:
                         copy.first_layer, copy.last_layer, copy.target_blocks, payload
                     )
 
-        def done(ok: bool, error: str | None, transfer_bytes: int) -> None:
-            if ok:
-                self._post(
-                    BlocksLanded(
-                        copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=transfer_bytes
-                    )
-                )
-            else:
-                self.fail(copy, error or "unknown")
+        self._transport.receive(header, into, partial(self._end, BlocksLanded, copy))
 
-        self._transport.receive(header, into, done)
+    def _end(self, end: type[CopySent | BlocksLanded], copy: Copy, result: CopyResult) -> None:
+        if result.error is not None:
+            self.fail(copy, result.error)
+            return
+        self._post(
+            end(copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=result.transfer_bytes)
+        )
 
     def open_lease(self, move_id: MoveId) -> None:
         """Landings of this move may write from now on."""
@@ -94,5 +83,3 @@ class Copier:
         with self._lock:
             self._leases.discard(move_id)
 
-
-__all__ = ["Copier", "WorkerKey"]

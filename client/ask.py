@@ -1,0 +1,104 @@
+"""From Python arguments to a GenerateRequest.
+
+The gateway checks ranges; here only what cannot be put on the wire is refused:
+wrong types, negative counts, text that is not Unicode.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+
+from ..proto import inference_pb2 as pb
+from .errors import InvalidRequest, Violation
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str  # "system", "user", "assistant", or what else the model's template knows
+    content: str
+
+
+# Raw text, a conversation, or token ids of the model's own vocabulary.
+Prompt: TypeAlias = str | Sequence[Message] | Sequence[int]
+
+
+class Options(TypedDict, total=False):
+    """How to generate. What is left out takes the default of proto/inference.proto."""
+
+    max_tokens: int  # left out: what the context has room for
+    stop: Sequence[str]  # ends before any of these would appear
+    stop_token_ids: Sequence[int]
+    ignore_eos: bool
+    temperature: float  # 0: greedy
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    seed: int  # left out: drawn, and told in the result
+    logprobs: int  # how many alternatives to report per token
+    model: str
+    request_id: str  # left out: drawn
+    timeout_s: float  # for the whole, retries included
+
+
+SAMPLING = frozenset(field.name for field in pb.SamplingParams.DESCRIPTOR.fields)
+
+
+def generate_request(prompt: Prompt, options: Options) -> pb.GenerateRequest:
+    """The message for one generation. Raises InvalidRequest, TypeError for unknown options."""
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        known = ", ".join(Options.__annotations__)
+        raise TypeError(f"unknown option {unknown[0]!r}; the options are {known}")
+    ask = pb.GenerateRequest(request_id=options.get("request_id") or f"sdk-{uuid.uuid4().hex}")
+    _set_prompt(ask, prompt)
+    for name, value in options.items():
+        if name in SAMPLING:
+            _set(ask.sampling, name, value, f"sampling.{name}")
+        elif name not in ("request_id", "timeout_s"):
+            _set(ask, name, value, name)
+    return ask
+
+
+def _set_prompt(ask: pb.GenerateRequest, prompt: Prompt) -> None:
+    if isinstance(prompt, str):
+        _set(ask, "text", prompt, "text")
+        return
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
+        kind = type(prompt).__name__
+        raise InvalidRequest(f"prompt: is {kind}; give text, messages or token ids", _at("prompt"))
+    if prompt and isinstance(prompt[0], Mapping):
+        ask.chat.SetInParent()
+        for index, message in enumerate(prompt):
+            _add_message(ask, index, message)
+        return
+    ask.token_ids.SetInParent()
+    _set(ask.token_ids, "token_ids", prompt, "token_ids")
+
+
+def _add_message(ask: pb.GenerateRequest, index: int, message: Any) -> None:
+    field = f"chat.messages[{index}]"
+    if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
+        text = f"{field}: is {message!r:.60}; a message has role and content, nothing else"
+        raise InvalidRequest(text, _at(field))
+    added = ask.chat.messages.add()
+    _set(added, "role", message["role"], f"{field}.role")
+    _set(added, "content", message["content"], f"{field}.content")
+
+
+def _set(message: Any, name: str, value: Any, field: str) -> None:
+    """Sets one field; what protobuf cannot hold is an InvalidRequest."""
+    try:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            setattr(message, name, value)
+        else:
+            getattr(message, name).extend(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"{field}: {error}", _at(field, str(error))) from error
+
+
+def _at(field: str, description: str = "has the wrong type") -> tuple[Violation, ...]:
+    return (Violation(field, description),)

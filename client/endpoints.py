@@ -1,0 +1,29 @@
+"""Where the gateways are, and how their channels behave."""
+
+from collections.abc import Sequence
+
+from .errors import InvalidRequest, Violation
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    # A gateway whose machine vanished is noticed within 40 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A gateway that comes back is found again within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+def parse_addresses(addresses: str | Sequence[str]) -> tuple[str, ...]:
+    """One or more host:port, as a sequence or separated by commas. Raises InvalidRequest."""
+    parts = addresses.split(",") if isinstance(addresses, str) else list(addresses)
+    found = tuple(part.strip() for part in parts)
+    for address in found or ("",):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            problem = f"is {address!r}; host:port with a port of 1 to 65535, as in 127.0.0.1:7070"
+            raise InvalidRequest(f"address: {problem}", (Violation("address", problem),))
+    return found

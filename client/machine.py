@@ -1,0 +1,107 @@
+"""One generation as a state machine without I/O: the logic of every stream.
+
+Both clients drive it the same way: send `request()`, feed each reply to
+`take`, each failure to `failed`, until `result` is there. A token enters
+`_tokens` once, by its index, whatever is sent again: a retry asks for what is
+missing only, with the seed of the first try.
+"""
+
+from ..proto import inference_pb2 as pb
+from . import results
+from .errors import Cancelled, ServerError, SplitweaveError, Unavailable
+from .results import Delta, Generation, Token
+from .retry import Retry
+
+DEFAULT_ADDRESS = "127.0.0.1:7070"  # where `splitweave serve` listens
+
+
+class GenerationMachine:
+    """What is known of one generation, and what to send next."""
+
+    def __init__(self, ask: pb.GenerateRequest, retry: Retry) -> None:
+        self._ask = ask
+        self._retry = retry
+        self._seed = ask.sampling.seed
+        self._tokens: list[Token] = []
+        self._text: list[str] = []
+        self.result: Generation | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The id by which `cancel` finds the generation, retried or not."""
+        return self._ask.request_id
+
+    @property
+    def retry(self) -> Retry:
+        """The tries so far."""
+        return self._retry
+
+    def request(self) -> pb.GenerateRequest:
+        """The next call: the whole request, or what is missing of it."""
+        if not self._retry.retries:
+            return self._ask
+        again = pb.GenerateRequest()
+        again.CopyFrom(self._ask)
+        # An id of its own: the lost gateway's half may still be dying.
+        again.request_id = f"{self._ask.request_id}:retry-{self._retry.retries}"
+        if self._tokens:
+            again.sampling.seed = self._seed
+            again.emitted_token_ids.extend(token.token_id for token in self._tokens)
+        return again
+
+    def take(self, reply: pb.GenerateReply) -> Delta | None:
+        """What the reply adds to the answer; None if nothing. Raises Unavailable at a gap."""
+        match reply.WhichOneof("event"):
+            case "accepted":
+                self._seed = reply.accepted.seed
+                return None
+            case "tokens":
+                return self._add(reply.tokens)
+            case "finished":
+                return self._finish(reply.finished)
+            case _:
+                return None  # an event of a newer server
+
+    def complete(self) -> Generation:
+        """The result; raises Cancelled if the stream was closed before its end."""
+        if self.result is None:
+            raise Cancelled("the stream was closed before its end")
+        return self.result
+
+    def broken(self) -> SplitweaveError | None:
+        """The error of a stream that ended by itself; None if it was complete."""
+        return None if self.result else Unavailable("the stream ended before its answer did")
+
+    def failed(self, error: SplitweaveError, now_s: float) -> float:
+        """Seconds to wait before `request()` is sent again; raises `error` if it is final."""
+        return self._retry.failed(error, now_s)
+
+    def _add(self, message: pb.Tokens) -> Delta | None:
+        new = [item for item in message.tokens if item.index >= len(self._tokens)]
+        if not new:
+            return None
+        if new[0].index != len(self._tokens):
+            raise Unavailable(f"token {new[0].index} came, {len(self._tokens)} is next")
+        self._retry.progressed()
+        tokens = tuple(results.token(item) for item in new)
+        text = "".join(token.text for token in tokens)
+        self._tokens += tokens
+        self._text.append(text)
+        return Delta(text=text, tokens=tokens)
+
+    def _finish(self, finished: pb.Finished) -> Delta | None:
+        reason = results.REASONS.get(finished.finish_reason)
+        if reason is None:
+            raise ServerError(finished.message or "the request failed at the server")
+        self._text.append(finished.text_tail)
+        self.result = Generation(
+            request_id=self.request_id,
+            seed=self._seed,
+            text="".join(self._text),
+            finish_reason=reason,
+            usage=results.usage(finished.usage),
+            accounting=results.accounting(finished.accounting),
+            retries=self._retry.retries,
+            tokens=tuple(self._tokens),
+        )
+        return Delta(text=finished.text_tail, tokens=()) if finished.text_tail else None

@@ -1,0 +1,56 @@
+"""When to try again: a pure decision, the waiting is the shells'."""
+
+import random
+from dataclasses import dataclass
+
+from .errors import Overloaded, SplitweaveError, Unavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how patiently.
+
+    The n-th try in a row without a new token waits a random time between half
+    and all of `backoff_s` x 2^(n-1), at most `backoff_max_s`; never less than
+    the server asked for.
+    """
+
+    tries_max: int = 6  # calls in a row without progress; 1: never retry
+    backoff_s: float = 0.1
+    backoff_max_s: float = 5.0
+
+
+class Retry:
+    """One operation's tries. `deadline_s` is on the caller's clock; None: no deadline."""
+
+    def __init__(self, policy: RetryPolicy, deadline_s: float | None, rng: random.Random) -> None:
+        self._policy = policy
+        self._deadline_s = deadline_s
+        self._rng = rng
+        self._failures = 0  # in a row
+        self.retries = 0  # in all; also picks the address
+
+    def remaining_s(self, now_s: float) -> float | None:
+        """What is left for the next call, at least 0."""
+        return None if self._deadline_s is None else max(0.0, self._deadline_s - now_s)
+
+    def progressed(self) -> None:
+        """Something new arrived: patience starts anew."""
+        self._failures = 0
+
+    def failed(self, error: SplitweaveError, now_s: float) -> float:
+        """Seconds to wait before the next try; raises `error` if there is none."""
+        if not isinstance(error, Overloaded | Unavailable):
+            raise error
+        self._failures += 1
+        wait_s = max(self._backoff_s(), error.retry_after_s or 0.0)
+        remaining_s = self.remaining_s(now_s)
+        late = remaining_s is not None and wait_s >= remaining_s
+        if late or self._failures >= self._policy.tries_max:
+            raise error
+        self.retries += 1
+        return wait_s
+
+    def _backoff_s(self) -> float:
+        full_s = self._policy.backoff_s * 2.0 ** (self._failures - 1)
+        return min(full_s, self._policy.backoff_max_s) * self._rng.uniform(0.5, 1.0)

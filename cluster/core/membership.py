@@ -1,0 +1,209 @@
+"""Who works: alive, suspect, draining, dead; and the fence around the dead.
+
+    alive -> suspect (silent for suspect_after_ns) -> alive (heard again)
+    alive, suspect -> dead (silent for dead_after_ns, its process seen dead, or a
+                            higher incarnation has registered)
+
+Dead is for ever: a later word of that incarnation, or of an older one, is
+dropped. `standing` is the one place that decides it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ...proto.cluster_events import WorkerRegistered, WorkerViewed
+from ...proto.ids import WorkerId, WorkerKey
+from ...proto.views import Role, WorkerInfo, WorkerView
+from .limits import ClusterLimits
+
+
+class WorkerState(StrEnum):
+    """How a worker stands, as operators see it."""
+
+    ALIVE = "alive"
+    DRAINING = "draining"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+class Standing(StrEnum):
+    """Whether a message's sender may be listened to."""
+
+    CURRENT = "current"
+    FENCED = "fenced"
+    UNKNOWN = "unknown"  # never registered here: a new one, or we are
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerRecord:
+    """One life of a worker, as its messages told."""
+
+    info: WorkerInfo
+    view: WorkerView
+    role: Role  # what the controller wants; `view.role` may lag
+    draining: bool  # likewise
+    heard_ns: int
+    number: int | None = None  # of the last heartbeat; None right after registration
+    suspect: bool = False
+    dead: bool = False
+    wants_registration: bool = False  # changes were lost; ask until it registers
+    retired: bool = False  # drained and told to end
+    deaths_told_ns: int | None = None
+
+    @property
+    def key(self) -> WorkerKey:
+        return self.info.key
+
+    @property
+    def placeable(self) -> bool:
+        """Whether it may get new work."""
+        return not (self.draining or self.suspect or self.dead)
+
+    @property
+    def prefills(self) -> bool:
+        return self.role is not Role.DECODE
+
+    @property
+    def decodes(self) -> bool:
+        return self.role is not Role.PREFILL
+
+    @property
+    def state(self) -> WorkerState:
+        if self.dead:
+            return WorkerState.DEAD
+        if self.suspect:
+            return WorkerState.SUSPECT
+        return WorkerState.DRAINING if self.draining else WorkerState.ALIVE
+
+
+class Membership:
+    """All workers, one record per worker id: its newest life."""
+
+    def __init__(self, limits: ClusterLimits) -> None:
+        self._limits = limits
+        self._records: dict[WorkerId, WorkerRecord] = {}
+        self._deaths: dict[WorkerKey, None] = {}  # bounded, oldest first
+
+    def standing(self, key: WorkerKey) -> Standing:
+        """The fence: what a word from `key` is worth."""
+        record = self._records.get(key.worker_id)
+        if record is None:
+            return Standing.FENCED if key in self._deaths else Standing.UNKNOWN
+        if key.incarnation > record.key.incarnation:
+            return Standing.FENCED if key in self._deaths else Standing.UNKNOWN
+        if key == record.key and not record.dead:
+            return Standing.CURRENT
+        return Standing.FENCED
+
+    def current(self, key: WorkerKey) -> WorkerRecord | None:
+        """The record of that very incarnation, if it is not dead."""
+        record = self._records.get(key.worker_id)
+        return record if record is not None and record.key == key and not record.dead else None
+
+    def get(self, worker_id: WorkerId) -> WorkerRecord | None:
+        """The newest life of a worker, dead or not."""
+        return self._records.get(worker_id)
+
+    def all(self) -> list[WorkerRecord]:
+        """Every record, dead ones included, by id."""
+        return [self._records[worker_id] for worker_id in sorted(self._records)]
+
+    def living(self) -> list[WorkerRecord]:
+        """All that are not dead, in the order they first came."""
+        return [record for record in self._records.values() if not record.dead]
+
+    def placeable(self) -> list[WorkerRecord]:
+        """All that may get new work, in the order they first came."""
+        return [record for record in self._records.values() if record.placeable]
+
+    def deaths(self) -> list[WorkerKey]:
+        """Dead incarnations, oldest first."""
+        return list(self._deaths)
+
+    def add(self, event: WorkerRegistered, now_ns: int) -> WorkerRecord | None:
+        """A new life registers; its older one must be buried. None if there is no room.
+
+        A worker never seen before may have served an earlier controller: its view
+        tells the role and whether it was draining.
+        """
+        worker_id = event.info.key.worker_id
+        older = self._records.get(worker_id)
+        if older is None and len(self._records) >= self._limits.workers_max:
+            return None
+        assert older is None or older.dead, older
+        record = WorkerRecord(
+            info=event.info,
+            view=event.view,
+            role=event.view.role if older is None else older.role,
+            draining=event.view.draining and older is None,
+            heard_ns=now_ns,
+        )
+        self._records[worker_id] = record
+        return record
+
+    def refresh(self, record: WorkerRecord, event: WorkerRegistered, now_ns: int) -> bool:
+        """It registers again. False if this was sent before a view that we have."""
+        _hear(record, now_ns)
+        if event.view.observed_at_ns < record.view.observed_at_ns:
+            return False
+        record.info, record.view, record.number = event.info, event.view, None
+        record.wants_registration = False
+        return True
+
+    def take_view(self, record: WorkerRecord, event: WorkerViewed, now_ns: int) -> bool:
+        """A heartbeat. False if it is doubled or was overtaken by a newer one."""
+        before = record.number
+        if before is not None and event.number <= before:
+            return False
+        if event.view.observed_at_ns < record.view.observed_at_ns:
+            return False
+        _hear(record, now_ns)
+        if before is not None and event.number != before + 1:
+            record.wants_registration = True
+        record.view, record.number = event.view, event.number
+        return True
+
+    def bury(self, record: WorkerRecord) -> None:
+        """That incarnation is dead from now on."""
+        record.dead = True
+        self._deaths[record.key] = None
+        while len(self._deaths) > self._limits.deaths_max:
+            forgotten = next(iter(self._deaths))
+            del self._deaths[forgotten]
+            held = self._records.get(forgotten.worker_id)
+            if held is not None and held.key == forgotten:
+                del self._records[forgotten.worker_id]
+
+    def silent(self, now_ns: int) -> list[WorkerRecord]:
+        """Marks who is suspect; returns who has been silent for too long."""
+        gone = []
+        for record in self._records.values():
+            if record.dead:
+                continue
+            silence_ns = now_ns - record.heard_ns
+            record.suspect = silence_ns >= self._limits.suspect_after_ns
+            if silence_ns >= self._limits.dead_after_ns:
+                gone.append(record)
+        return gone
+
+    def last_of_its_kind(self, record: WorkerRecord) -> str:
+        """"prefill" or "decode" if no other worker could do it without `record`, else ""."""
+        others = [r for r in self.placeable() if r is not record]
+        if record.prefills and not any(r.prefills for r in others):
+            return "prefill"
+        if record.decodes and not any(r.decodes for r in others):
+            return "decode"
+        return ""
+
+    def check(self) -> None:
+        """Programmer's errors only."""
+        assert len(self._records) <= self._limits.workers_max
+        assert len(self._deaths) <= self._limits.deaths_max
+        for worker_id, record in self._records.items():
+            assert record.key.worker_id == worker_id, (worker_id, record.key)
+            assert record.dead == (record.key in self._deaths), record.key
+
+
+def _hear(record: WorkerRecord, now_ns: int) -> None:
+    record.heard_ns = now_ns
+    record.suspect = False

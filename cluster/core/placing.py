@@ -1,0 +1,114 @@
+"""From the queue to a worker: asks the policy, books its answer, assigns.
+
+Strictly by arrival: while the first cannot be placed, nobody behind it is, so
+that a large request is not passed by small ones for ever.
+"""
+
+from ...proto.gateway_events import RequestAccepted
+from ...proto.ids import WorkerKey
+from ...proto.move import MoveKind, MoveOrder
+from ...proto.requests import Request
+from ...proto.worker_events import RequestAssigned
+from ..policy.placement import Candidate, Placement, PlacementAsk, blocks_for
+from .bookings import Booking
+from .membership import WorkerRecord
+from .moves import OpenMove, Why
+from .requests import TrackedRequest
+from .state import Cluster
+
+
+def place_queued(cluster: Cluster, now_ns: int) -> None:
+    """Place from the head of the queue until one finds no worker."""
+    while (tracked := cluster.queue.head()) is not None:
+        records = cluster.members.placeable()
+        if not records or not _place(cluster, tracked, records, now_ns):
+            return
+
+
+def candidate(cluster: Cluster, record: WorkerRecord, hit_tokens: int) -> Candidate:
+    """What the policy sees of one worker."""
+    booked = cluster.bookings.sum_of(record.key)
+    return Candidate(
+        info=record.info,
+        view=record.view,
+        role=record.role,
+        booked_tokens=booked.tokens,
+        booked_blocks=booked.blocks,
+        booked_requests=booked.streams,
+        hit_tokens=hit_tokens,
+    )
+
+
+def _place(
+    cluster: Cluster, tracked: TrackedRequest, records: list[WorkerRecord], now_ns: int
+) -> bool:
+    request = tracked.request
+    assert request is not None, tracked
+    hits = cluster.prefixes.hits(request.block_hashes)
+    ask = PlacementAsk(
+        request_id=request.request_id,
+        known_tokens=request.known_tokens,
+        output_tokens_max=max(1, request.max_tokens - len(request.emitted)),
+        waited_ns=now_ns - tracked.arrived_ns,
+        block_tokens=cluster.block_tokens,
+    )
+    candidates = [candidate(cluster, record, hits.get(record.key, 0)) for record in records]
+    placement = cluster.policy.place(ask, candidates, now_ns)
+    if placement is None:
+        return False
+    cluster.queue.remove(tracked)
+    cluster.requests.assign(tracked, placement.prefill, now_ns)
+    _book(cluster, request, placement, hits.get(placement.prefill, 0), now_ns)
+    handoff = None
+    if placement.decode is not None:
+        handoff = _hand_off(cluster, tracked, placement.decode, now_ns)
+    cluster.tell_worker(placement.prefill, RequestAssigned(request=request, handoff=handoff))
+    tell_accepted(cluster, tracked)
+    return True
+
+
+def tell_accepted(cluster: Cluster, tracked: TrackedRequest) -> None:
+    """Its gateway learns where it is."""
+    cluster.tell_gateway(
+        tracked.gateway_id,
+        RequestAccepted(
+            request_id=tracked.request_id,
+            epoch=tracked.epoch,
+            worker=tracked.owner,
+            phase=tracked.phase,
+        ),
+    )
+
+
+def _hand_off(
+    cluster: Cluster, tracked: TrackedRequest, target: WorkerKey, now_ns: int
+) -> MoveOrder:
+    assert tracked.owner is not None, tracked
+    order = MoveOrder(
+        move_id=cluster.moves.new_id(tracked.request_id, now_ns),
+        kind=MoveKind.HANDOFF,
+        request_id=tracked.request_id,
+        source=tracked.owner,
+        target=target,
+    )
+    tracked.target = target
+    move = OpenMove(order=order, why=Why.HANDOFF, started_ns=now_ns, heard_ns=now_ns)
+    cluster.moves.add(move)
+    return order
+
+
+def _book(
+    cluster: Cluster, request: Request, placement: Placement, hit_tokens: int, now_ns: int
+) -> None:
+    blocks = blocks_for(request.known_tokens + 1, cluster.block_tokens)
+    tokens = max(1, request.known_tokens - hit_tokens)
+    first = Booking(
+        tokens=tokens,
+        blocks=blocks,
+        streams=1 if placement.decode is None else 0,
+        booked_ns=now_ns,
+    )
+    cluster.bookings.book(placement.prefill, request.request_id, first)
+    if placement.decode is not None:
+        second = Booking(tokens=0, blocks=blocks, streams=1, booked_ns=now_ns)
+        cluster.bookings.book(placement.decode, request.request_id, second)

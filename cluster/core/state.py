@@ -1,0 +1,71 @@
+"""All that one `ClusterCore` holds, and the effects of the step in progress."""
+
+from ...proto.effects import AnswerAsk, ClusterEffect, ToGateway, ToWorker
+from ...proto.gateway_events import GatewayEvent
+from ...proto.ids import GatewayId, WorkerKey
+from ...proto.move import MoveReport
+from ...proto.worker_events import WorkerEvent
+from ..policy.placement import PlacementPolicy
+from ..policy.prefix_index import PrefixIndex
+from .bookings import Bookings
+from .limits import ClusterLimits
+from .membership import Membership
+from .moves import OpenMoves
+from .queue import AdmissionQueue
+from .requests import Requests
+
+
+class Cluster:
+    """The tables of the control plane. The modules beside this one act on it."""
+
+    def __init__(self, limits: ClusterLimits, policy: PlacementPolicy, block_tokens: int) -> None:
+        self.limits = limits
+        self.policy = policy
+        self.block_tokens = block_tokens
+        self.started_ns: int | None = None
+        self.members = Membership(limits)
+        self.requests = Requests(limits.ended_max)
+        self.queue = AdmissionQueue()
+        self.bookings = Bookings(limits.booking_ns_max)
+        self.moves = OpenMoves()
+        self.prefixes = PrefixIndex(
+            block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max
+        )
+        # Workers that drain, and the asks to be answered when they are empty.
+        self.drains: dict[WorkerKey, list[str]] = {}
+        self.dead_gateways: dict[GatewayId, None] = {}  # bounded, oldest first
+        self.out: list[ClusterEffect] = []
+
+    def tell_worker(self, key: WorkerKey, event: WorkerEvent) -> None:
+        """Order a message to one life of a worker."""
+        self.out.append(ToWorker(key, event))
+
+    def tell_gateway(self, gateway_id: GatewayId, event: GatewayEvent) -> None:
+        """Order a message to a gateway."""
+        self.out.append(ToGateway(gateway_id, event))
+
+    def answer(self, ask_id: str, error: str = "", report: MoveReport | None = None) -> None:
+        """Order the end of an operator's ask."""
+        self.out.append(AnswerAsk(ask_id=ask_id, error=error, report=report))
+
+    def check(self) -> None:
+        """Invariants across the tables; each table has its own beside."""
+        self.members.check()
+        self.requests.check()
+        self.bookings.check()
+        self.moves.check()
+        queued = [t for t in self.requests.all() if t.request is not None]
+        assert len(queued) == len(self.queue), (len(queued), len(self.queue))
+        for tracked in queued:
+            assert tracked in self.queue, tracked.request_id
+        for record in self.members.all():
+            if record.dead:
+                assert self.requests.count_owned(record.key) == 0, record.key
+                assert self.moves.involving(record.key) == [], record.key
+        for move in self.moves.all():
+            held = self.requests.get(move.order.request_id)
+            assert held is not None and held.owner is not None, move.order
+        for key in self.drains:
+            assert self.members.current(key) is not None, key
+        asks = sum(len(ids) for ids in self.drains.values()) + self.moves.asks()
+        assert asks <= self.limits.asks_max, asks

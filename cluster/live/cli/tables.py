@@ -1,0 +1,97 @@
+"""The cluster's status as tables."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ....client import Blocks, ClusterStatus
+
+STYLES = {"alive": "green", "draining": "yellow", "suspect": "magenta", "dead": "red"}
+
+
+def tables(picture: ClusterStatus) -> RenderableType:
+    """A heading, and a table each of workers, requests and moves; empty ones are left out."""
+    alive = sum(worker.state == "alive" for worker in picture.workers)
+    heading = Text(
+        f"{picture.model or 'model unknown'}: {alive} of {len(picture.workers)} workers alive,"
+        f" {len(picture.requests)} requests, {len(picture.moves)} moves,"
+        f" up {picture.uptime_s:.0f} s"
+    )
+    parts: list[RenderableType] = [heading]
+    parts += [workers(picture)] if picture.workers else []
+    parts += [requests(picture)] if picture.requests else []
+    parts += [moves(picture)] if picture.moves else []
+    return Group(*parts)
+
+
+def workers(picture: ClusterStatus) -> Table:
+    """One row per worker."""
+    table = headed(
+        "WORKER", "ROLE", "STATE", ">WAITING", ">RUNNING", "BLOCKS HELD", ">FREE", ">CACHED",
+        ">LEASED", ">HEARD", "NODE", ">PID",
+    )  # fmt: skip
+    for worker in picture.workers:
+        blocks = worker.blocks
+        table.add_row(
+            worker.worker_id,
+            worker.role,
+            Text(worker.state, style=STYLES.get(worker.state, "")),
+            str(worker.waiting),
+            str(worker.running),
+            gauge(blocks),
+            str(blocks.free),
+            str(blocks.cached),
+            str(blocks.leased),
+            f"{worker.heartbeat_age_s:.1f} s",
+            worker.node,
+            str(worker.pid),
+        )
+    return table
+
+
+def requests(picture: ClusterStatus) -> Table:
+    """One row per request."""
+    table = headed("REQUEST", "STATE", "WORKER", ">PROMPT", ">OUTPUT", ">AGE")
+    for request in picture.requests:
+        table.add_row(
+            request.request_id,
+            request.state,
+            request.worker_id or "-",
+            str(request.prompt_tokens),
+            str(request.output_tokens),
+            f"{request.age_s:.1f} s",
+        )
+    return table
+
+
+def moves(picture: ClusterStatus) -> Table:
+    """One row per move in progress."""
+    table = headed("MOVE", "KIND", "REQUEST", "SOURCE", "TARGET", "STAGE", ">BYTES", ">AGE")
+    for move in picture.moves:
+        table.add_row(
+            move.move_id,
+            move.kind,
+            move.request_id,
+            move.source,
+            move.target,
+            move.stage,
+            f"{move.transfer_bytes:,}",
+            f"{move.age_s:.2f} s",
+        )
+    return table
+
+
+def headed(*columns: str) -> Table:
+    """A table with these columns; those that begin with > are numbers."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        number = column.startswith(">")
+        table.add_column(column.removeprefix(">"), justify="right" if number else "left")
+    return table
+
+
+def gauge(blocks: Blocks) -> str:
+    """How full a worker's memory is, by held blocks."""
+    share = blocks.held / blocks.total if blocks.total else 0.0
+    filled = round(share * 10)
+    return f"{'█' * filled}{'░' * (10 - filled)} {blocks.held}/{blocks.total}"

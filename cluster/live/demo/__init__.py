@@ -1,0 +1,1 @@
+"""`make run`: a whole cluster on this machine, watched while it works."""

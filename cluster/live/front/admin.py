@@ -1,0 +1,117 @@
+"""The Admin service: an operator's asks, checked against the cluster's status first."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+
+from ....proto import admin_pb2 as pb
+from ....proto.admin_pb2_grpc import AdminServicer
+from ....proto.effects import AnswerAsk
+from ....proto.ids import RequestId, WorkerId
+from typing import Any
+ClusterStatus = WorkerStatus = Any
+from .accounting import move_message
+from .context import Context
+from .picture import ROLE_OF, ROLES, cluster_status
+from .refusals import Refused, Violation, abort, invalid, unavailable
+from .seams import Operator
+
+DRAIN_S = 60.0
+DRAIN_S_MAX = 86_400.0
+
+
+class AdminService(AdminServicer):
+    """Status, Drain, Migrate and SetRole."""
+
+    def __init__(self, model: str, operator: Operator) -> None:
+        self._model = model
+        self._operator = operator
+
+    async def Status(  # type: ignore[override]  # noqa: N802  (the stub's names)
+        self, request: pb.StatusRequest, context: Context  # noqa: ARG002
+    ) -> pb.ClusterStatus:
+        async with refusing(context):
+            return cluster_status(await self._operator.status(), self._model)
+
+    async def Drain(  # type: ignore[override]  # noqa: N802
+        self, request: pb.DrainRequest, context: Context
+    ) -> pb.DrainReply:
+        async with refusing(context):
+            deadline_s = request.deadline_s if request.HasField("deadline_s") else DRAIN_S
+            if not (0.0 < deadline_s <= DRAIN_S_MAX and math.isfinite(deadline_s)):
+                limit = f"is {deadline_s:g}; above 0, at most {DRAIN_S_MAX:g}"
+                raise invalid(Violation("deadline_s", limit))
+            worker = await self._worker(request.worker_id)
+            ask = self._operator.drain(WorkerId(request.worker_id), deadline_s)
+            try:
+                done(await asyncio.wait_for(ask, deadline_s))
+            except TimeoutError:
+                message = f"{request.worker_id} is not empty after {deadline_s:g} s"
+                raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
+            return pb.DrainReply(requests=len(worker.request_ids))
+
+    async def Migrate(  # type: ignore[override]  # noqa: N802
+        self, request: pb.MigrateRequest, context: Context
+    ) -> pb.MigrateReply:
+        async with refusing(context):
+            status = await self._operator.status()
+            if request.request_id not in [item.request_id for item in status.requests]:
+                raise not_found("request", request.request_id, "it is not running")
+            target = None
+            if request.HasField("target_worker_id"):
+                target = worker_of(status, request.target_worker_id).worker_id
+            answer = done(await self._operator.migrate(RequestId(request.request_id), target))
+            reply = pb.MigrateReply()
+            if answer.report is not None:
+                report = answer.report
+                reply.move.CopyFrom(move_message(report, report.handover_ns))
+            return reply
+
+    async def SetRole(  # type: ignore[override]  # noqa: N802
+        self, request: pb.SetRoleRequest, context: Context
+    ) -> pb.SetRoleReply:
+        async with refusing(context):
+            role = ROLE_OF.get(request.role)
+            if role is None:
+                raise invalid(Violation("role", "is missing; prefill, decode or mixed"))
+            worker = await self._worker(request.worker_id)
+            done(await self._operator.set_role(worker.worker_id, role))
+            return pb.SetRoleReply(previous=ROLES[worker.role])
+
+    async def _worker(self, worker_id: str) -> WorkerStatus:
+        return worker_of(await self._operator.status(), worker_id)
+
+
+def worker_of(status: ClusterStatus, worker_id: str) -> WorkerStatus:
+    """The worker of that name; raises Refused, with the names there are."""
+    for worker in status.workers:
+        if worker.worker_id == worker_id:
+            return worker
+    names = ", ".join(worker.worker_id for worker in status.workers[:32])
+    raise not_found("worker", worker_id, f"there are {names}" if names else "there is none")
+
+
+def not_found(kind: str, name: str, why: str) -> Refused:
+    """NOT_FOUND, naming what was asked for."""
+    return Refused(grpc.StatusCode.NOT_FOUND, f"no {kind} {name!r}: {why}")
+
+
+def done(answer: AnswerAsk) -> AnswerAsk:
+    """The answer to an ask that was done; raises Refused if it was not."""
+    if answer.error:
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, answer.error)
+    return answer
+
+
+@asynccontextmanager
+async def refusing(context: Context) -> AsyncIterator[None]:
+    """Ends the call with the status of what is raised inside."""
+    try:
+        yield
+    except Refused as refused:
+        await abort(context, refused)
+    except ConnectionError as error:
+        await abort(context, unavailable(str(error), retry_after_ns=500_000_000))

@@ -1,0 +1,1 @@
+"""Small swappable deciders: where a request runs, where a running one moves."""

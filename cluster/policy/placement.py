@@ -1,0 +1,136 @@
+"""What a placement policy is asked, what it sees, and what it answers.
+
+A policy sees dated views and bookings, never a worker. It answers None when
+nobody can take the request now; the request then waits in the queue.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...proto.ids import RequestId, WorkerKey
+from ...proto.move import MoveReport
+from ...proto.views import Role, WorkerInfo, WorkerView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SLO:
+    """What a request should get: time to first token, and time per output token."""
+
+    ttft_ns: int
+    tpot_ns: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("ttft_ns", self.ttft_ns), ("tpot_ns", self.tpot_ns)):
+            if value <= 0:
+                raise ValueError(f"{name} ({value}) must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementAsk:
+    """One request that needs a worker. `known_tokens` are to be computed or found cached."""
+
+    request_id: RequestId
+    known_tokens: int
+    output_tokens_max: int  # still to come
+    waited_ns: int  # since it arrived
+    block_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveAsk:
+    """One running request that should leave `source`."""
+
+    request_id: RequestId
+    source: WorkerKey
+    known_tokens: int
+    block_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A worker that may be chosen: its last view, and what was placed on it since.
+
+    `booked_tokens` are prompt tokens to compute, `booked_blocks` blocks to
+    allocate and `booked_requests` streams to come that the view cannot show yet.
+    `hit_tokens` of the request's prefix are cached there.
+    """
+
+    info: WorkerInfo
+    view: WorkerView
+    role: Role
+    booked_tokens: int = 0
+    booked_blocks: int = 0
+    booked_requests: int = 0
+    hit_tokens: int = 0
+
+    @property
+    def key(self) -> WorkerKey:
+        return self.info.key
+
+    @property
+    def prefills(self) -> bool:
+        """Whether prefill is its job."""
+        return self.role is not Role.DECODE
+
+    @property
+    def decodes(self) -> bool:
+        """Whether decode is its job."""
+        return self.role is not Role.PREFILL
+
+    @property
+    def backlog_tokens(self) -> int:
+        """Prompt tokens that will be computed there before a new request's."""
+        return self.view.backlog_tokens + self.booked_tokens
+
+    @property
+    def streams(self) -> int:
+        """Requests that decode there, or are booked to."""
+        return self.view.running + self.booked_requests
+
+    @property
+    def blocks_available(self) -> int:
+        """Blocks nobody has, or will soon need. Below 0 when overbooked.
+
+        Leases are for moves that are booked here, so only bookings beyond what
+        is leased already come off; the backlog will take blocks as it is computed.
+        """
+        view = self.view
+        backlog_blocks = blocks_for(view.backlog_tokens, self.info.block_tokens)
+        booked = max(0, self.booked_blocks - view.blocks_leased)
+        return view.blocks_free + view.blocks_cached - backlog_blocks - booked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a request goes. `decode` None: it stays where it is prefilled."""
+
+    prefill: WorkerKey
+    decode: WorkerKey | None
+    predicted_ttft_ns: int
+    predicted_tpot_ns: int
+
+
+class PlacementPolicy(Protocol):
+    """Chooses workers. Deterministic; ties go to the lower worker key."""
+
+    def place(
+        self, ask: PlacementAsk, candidates: Sequence[Candidate], now_ns: int
+    ) -> Placement | None:
+        """Where to run a request, or None if no candidate can take it now."""
+        ...
+
+    def pick_target(
+        self, ask: MoveAsk, candidates: Sequence[Candidate], now_ns: int
+    ) -> WorkerKey | None:
+        """Where to move a running request, never its source; None if nowhere."""
+        ...
+
+    def observe_move(self, report: MoveReport) -> None:
+        """A move has ended: what it says of the link between its two workers."""
+        ...
+
+
+def blocks_for(tokens: int, block_tokens: int) -> int:
+    """Blocks that hold `tokens` tokens."""
+    return -(-tokens // block_tokens)

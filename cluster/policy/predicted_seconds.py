@@ -1,0 +1,201 @@
+"""The default policy: the pair with the best predicted SLO attainment, then least seconds.
+
+    ttft = waited + queue + uncached prefill + handoff not hidden behind it
+    tpot = an iteration of the decode worker after the request is admitted
+
+All from each worker's own measured speed and each pair's own link, so that
+unlike workers compare. A worker whose queue already exceeds `backlog_ns_max`
+is not given more: the request waits in the controller, where every worker that
+gets free can still take it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+
+from ...proto.ids import WorkerKey
+from ...proto.move import MoveReport
+from ...proto.views import Role
+from .links import LinkEstimates
+from .placement import SLO, Candidate, MoveAsk, Placement, PlacementAsk, blocks_for
+
+# Compared left to right: SLOs missed, nanoseconds of all, then the lower ids.
+Score = tuple[int, float, WorkerKey, WorkerKey]
+Choice = tuple[Score, Placement]
+
+
+@dataclass(slots=True, kw_only=True)
+class PredictedSeconds:
+    """See the module. Every field has a unit and says what it weighs."""
+
+    slo: SLO
+    # Longest uncached prompt, tokens, that a decode worker prefills itself. Higher: fewer
+    # handoffs, longer gaps in the streams that decode there. 0: decode workers never prefill.
+    in_place_tokens_max: int = 32
+    # Prompt tokens a worker is assumed to compute per iteration.
+    chunk_tokens: int = 512
+    # Longest queue, ns, of a worker that gets more. Lower: later, better informed choices;
+    # below the heartbeat's period workers run dry.
+    backlog_ns_max: int = 4_000_000_000
+    # Output tokens a request is assumed to make, at most its own maximum.
+    output_tokens_expected: int = 128
+    # Room for output, tokens, that a decode worker must have beyond the prompt.
+    reserve_tokens: int = 64
+    # Best prefill and best decode workers of which every pair is compared.
+    shortlist: int = 8
+    link_latency_ns: int = 1_000_000
+    links: LinkEstimates = field(
+        default_factory=lambda: LinkEstimates(default_bytes_per_s=1_000_000_000.0)
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_tokens", "backlog_ns_max", "shortlist", "output_tokens_expected"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1")
+        for name in ("in_place_tokens_max", "reserve_tokens", "link_latency_ns"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} ({getattr(self, name)}) must not be below 0")
+
+    def place(
+        self, ask: PlacementAsk, candidates: Sequence[Candidate], now_ns: int
+    ) -> Placement | None:
+        """The best of all ways to run the request, or None if no worker has room."""
+        reserve = min(self.reserve_tokens, ask.output_tokens_max)
+        sources = [c for c in candidates if self._takes_prefill(c, ask, 1)]
+        hosts = [c for c in sources if self._takes_prefill(c, ask, reserve)]
+        targets = [c for c in candidates if c.decodes and _has_room(c, ask, reserve)]
+        choices = [self._in_place(c, ask) for c in hosts if self._may_host(c, ask)]
+        choices += self._pairs([c for c in sources if c.role is Role.PREFILL], targets, ask)
+        if not choices and not (any(c.prefills for c in candidates) and _any_decodes(candidates)):
+            # A pool is missing altogether: any role can do all of it when it must.
+            choices = [self._in_place(c, ask) for c in hosts]
+        return min(choices, key=lambda choice: choice[0])[1] if choices else None
+
+    def pick_target(
+        self, ask: MoveAsk, candidates: Sequence[Candidate], now_ns: int
+    ) -> WorkerKey | None:
+        """The decoding worker with room whose copy and next tokens cost least."""
+        best: tuple[float, WorkerKey] | None = None
+        for candidate in candidates:
+            need = blocks_for(ask.known_tokens + 1, candidate.info.block_tokens)
+            if (
+                not candidate.decodes
+                or candidate.key == ask.source
+                or need > candidate.blocks_available
+                or ask.known_tokens >= candidate.info.context_tokens_max
+            ):
+                continue
+            copy_ns = self.links.transfer_ns(
+                ask.source.worker_id, candidate.key.worker_id, need * candidate.info.block_bytes
+            )
+            cost_ns = copy_ns + self._tpot_ns(candidate) * self.output_tokens_expected
+            if best is None or (cost_ns, candidate.key) < best:
+                best = (cost_ns, candidate.key)
+        return None if best is None else best[1]
+
+    def observe_move(self, report: MoveReport) -> None:
+        """Learn the link of a move."""
+        self.links.observe(report)
+
+    def _takes_prefill(self, candidate: Candidate, ask: PlacementAsk, further: int) -> bool:
+        return (
+            _has_room(candidate, ask, further)
+            and self._queue_ns(candidate) <= self.backlog_ns_max
+        )
+
+    def _may_host(self, candidate: Candidate, ask: PlacementAsk) -> bool:
+        """Whether the request may stay where it is prefilled."""
+        if candidate.role is Role.MIXED:
+            return True
+        uncached = _uncached(candidate, ask)
+        return candidate.role is Role.DECODE and uncached <= self.in_place_tokens_max
+
+    def _pairs(
+        self, sources: Sequence[Candidate], targets: Sequence[Candidate], ask: PlacementAsk
+    ) -> list[Choice]:
+        best_sources = nsmallest(
+            self.shortlist, sources, key=lambda c: (self._prefilled_ns(c, ask), c.key)
+        )
+        best_targets = nsmallest(self.shortlist, targets, key=lambda c: (self._tpot_ns(c), c.key))
+        return [self._pair(s, t, ask) for s in best_sources for t in best_targets]
+
+    def _in_place(self, candidate: Candidate, ask: PlacementAsk) -> Choice:
+        ttft_ns = ask.waited_ns + self._prefilled_ns(candidate, ask)
+        # What the streams that decode there already lose to this prefill.
+        delay_ns = candidate.streams * self._own_prefill_ns(candidate, ask)
+        return self._choice((candidate, None), ask, ttft_ns, delay_ns)
+
+    def _pair(self, source: Candidate, target: Candidate, ask: PlacementAsk) -> Choice:
+        prefilled_ns = self._prefilled_ns(source, ask)
+        exposed_ns = self._exposed_ns(source, target, ask)
+        return self._choice((source, target), ask, ask.waited_ns + prefilled_ns + exposed_ns, 0)
+
+    def _choice(
+        self,
+        pair: tuple[Candidate, Candidate | None],
+        ask: PlacementAsk,
+        ttft_ns: float,
+        delay_ns: float,
+    ) -> Choice:
+        source, target = pair
+        decoder = source if target is None else target
+        tpot_ns = self._tpot_ns(decoder)
+        missed = (ttft_ns > self.slo.ttft_ns) + (tpot_ns > self.slo.tpot_ns)
+        output_tokens = min(self.output_tokens_expected, ask.output_tokens_max)
+        cost_ns = ttft_ns + delay_ns + tpot_ns * output_tokens
+        placement = Placement(
+            prefill=source.key,
+            decode=None if target is None else target.key,
+            predicted_ttft_ns=int(ttft_ns),
+            predicted_tpot_ns=int(tpot_ns),
+        )
+        return (missed, cost_ns, source.key, decoder.key), placement
+
+    def _queue_ns(self, candidate: Candidate) -> float:
+        return self._compute_ns(candidate, candidate.backlog_tokens)
+
+    def _own_prefill_ns(self, candidate: Candidate, ask: PlacementAsk) -> float:
+        return self._compute_ns(candidate, _uncached(candidate, ask))
+
+    def _prefilled_ns(self, candidate: Candidate, ask: PlacementAsk) -> float:
+        return self._queue_ns(candidate) + self._own_prefill_ns(candidate, ask)
+
+    def _compute_ns(self, candidate: Candidate, tokens: int) -> float:
+        """Prompt tokens in chunks, each iteration with the decodes that run there."""
+        speed = candidate.view.speed
+        iterations = -(-tokens // self.chunk_tokens)
+        iteration_ns = speed.iteration_ns + candidate.view.running * speed.token_ns
+        return iterations * iteration_ns + tokens * speed.token_ns
+
+    def _tpot_ns(self, candidate: Candidate) -> float:
+        """An iteration with one stream more, and with a chunk of what is still queued."""
+        speed = candidate.view.speed
+        chunk = min(candidate.backlog_tokens, self.chunk_tokens)
+        return speed.iteration_ns + (candidate.streams + 1 + chunk) * speed.token_ns
+
+    def _exposed_ns(self, source: Candidate, target: Candidate, ask: PlacementAsk) -> float:
+        """Handoff time left when prefill ends: at least the last block's, and a latency."""
+        pair = (source.key.worker_id, target.key.worker_id)
+        block_bytes = source.info.block_bytes
+        blocks = blocks_for(_uncached(target, ask), ask.block_tokens)
+        all_ns = self.links.transfer_ns(*pair, blocks * block_bytes)
+        tail_ns = self.links.transfer_ns(*pair, block_bytes)
+        return self.link_latency_ns + max(tail_ns, all_ns - self._own_prefill_ns(source, ask))
+
+
+def _uncached(candidate: Candidate, ask: PlacementAsk) -> int:
+    """Tokens to compute there; the last one always is, to draw from."""
+    return max(1, ask.known_tokens - candidate.hit_tokens)
+
+
+def _has_room(candidate: Candidate, ask: PlacementAsk, further_tokens: int) -> bool:
+    info = candidate.info
+    need = blocks_for(ask.known_tokens + further_tokens, info.block_tokens)
+    return (
+        need <= candidate.blocks_available
+        and ask.known_tokens + ask.output_tokens_max <= info.context_tokens_max
+    )
+
+
+def _any_decodes(candidates: Sequence[Candidate]) -> bool:
+    return any(candidate.decodes for candidate in candidates)

@@ -1,0 +1,104 @@
+"""What a workload is: dated arrivals, in order of time.
+
+An `Arrival` names the content of its prompt by segments: two prompts that begin
+with the same segments share that prefix. Prompts are built when they arrive, so
+a long trace does not have to fit in memory.
+"""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from xxhash import xxh3_64_intdigest
+
+from ..proto.blocks import root
+from ..proto.ids import GatewayId, PrefixHash, RequestId
+from ..proto.requests import Request, SamplingParams
+from .streams import VOCAB
+
+SHARED_SEGMENTS_MAX = 20_000  # kept made; beyond, all are made again when needed
+TOKEN_IDS = list(range(VOCAB))  # one int object per token id, whatever the trace's length
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`tokens` tokens of the content that `name` stands for."""
+
+    name: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One request: when, what, and how long its answer is."""
+
+    at_ns: int
+    segments: tuple[Segment, ...]
+    output_tokens: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(segment.tokens for segment in self.segments)
+
+
+class Workload(Protocol):
+    """Arrivals in order of time, and how many there are."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Arrival]: ...
+
+
+class PromptMaker:
+    """Turns arrivals into requests."""
+
+    def __init__(self, seed: int, block_tokens: int, stop_token_ids: frozenset[int]) -> None:
+        self._seed = seed
+        self._block_tokens = block_tokens
+        self._stop_token_ids = stop_token_ids
+        self._shared: dict[Segment, tuple[int, ...]] = {}
+
+    def request(self, index: int, arrival: Arrival, gateway_id: GatewayId, now_ns: int) -> Request:
+        """The request of arrival number `index`."""
+        token_ids = tuple(
+            token_id for segment in arrival.segments for token_id in self._tokens(segment)
+        )
+        return Request(
+            request_id=RequestId(f"r{index}"),
+            gateway_id=gateway_id,
+            token_ids=token_ids,
+            max_tokens=arrival.output_tokens,
+            sampling=SamplingParams(seed=xxh3_64_intdigest(f"{self._seed}/{index}") >> 16),
+            stop_token_ids=self._stop_token_ids,
+            arrived_ns=now_ns,
+            block_hashes=quick_block_hashes(token_ids, self._block_tokens),
+        )
+
+    def _tokens(self, segment: Segment) -> tuple[int, ...]:
+        if segment.name.startswith("own/"):
+            return self._make(segment)
+        tokens = self._shared.get(segment)
+        if tokens is None:
+            if len(self._shared) >= SHARED_SEGMENTS_MAX:
+                self._shared.clear()
+            tokens = self._shared[segment] = self._make(segment)
+        return tokens
+
+    def _make(self, segment: Segment) -> tuple[int, ...]:
+        # 16-bit words of a seeded byte string: a long prompt costs microseconds.
+        data = Random(f"{self._seed}/{segment.name}").randbytes(2 * segment.tokens)
+        return tuple([TOKEN_IDS[word % VOCAB] for word in memoryview(data).cast("H")])
+
+
+def quick_block_hashes(token_ids: tuple[int, ...], block_tokens: int) -> tuple[PrefixHash, ...]:
+    """`proto.blocks.block_hashes` without a tenant, over one buffer."""
+    view = memoryview(array("q", token_ids)).cast("B")
+    size = 8 * block_tokens
+    parent = root()
+    hashes: list[PrefixHash] = []
+    for start in range(0, len(view) - size + 1, size):
+        parent = PrefixHash(xxh3_64_intdigest(view[start : start + size], seed=parent))
+        hashes.append(parent)
+    return tuple(hashes)

@@ -1,0 +1,149 @@
+"""What `splitweave simulate` does; also `python -m splitweave.sim`."""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .campaign import run_seed
+from .errors import SimulationError
+from .metrics import Metrics, measure
+from .report import tables
+from .run import Outcome, simulate, with_seed
+from .scenario import ConfigError, Scenario, load_scenario
+from .transcript import Transcript
+
+SHOWN_FAILURES = 5
+
+
+def run(
+    path: Path,
+    *,
+    seed: int | None = None,
+    seeds: int | None = None,
+    as_json: bool = False,
+    json_path: Path | None = None,
+    record: Path | None = None,
+) -> int:
+    """Simulate the scenario at `path`; the exit status.
+
+    `seed` replaces the scenario's. With `seeds`, a campaign over that many seeds
+    from `seed` (default 0) on, every rule checked. The metrics go to stdout
+    instead of tables (`as_json`), and to `json_path`; a recording per core to
+    the folder `record`. 0: done; 1: a rule was broken; 2: bad input.
+    """
+    console = Console(stderr=as_json)
+    try:
+        scenario = load_scenario(path)
+        if seeds is not None:
+            return _campaign(console, path, scenario, range(seed or 0, (seed or 0) + seeds))
+        if seed is not None:
+            scenario = with_seed(scenario, seed)
+        metrics = _single(console, path, scenario, record)
+    except (ConfigError, SimulationError, OSError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
+        return 2
+    if metrics is None:
+        return 1
+    text = json.dumps(metrics.as_json(), indent=2)
+    if as_json:
+        print(text)
+    if json_path is not None:
+        json_path.write_text(text + "\n")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m splitweave.sim SCENARIO [--seed N] [--seeds N] [--json PATH] [--record DIR]`."""
+    parser = argparse.ArgumentParser(prog="python -m splitweave.sim", description=__doc__)
+    parser.add_argument("scenario", type=Path)
+    parser.add_argument("--seed", type=int, help="instead of the scenario's own")
+    parser.add_argument("--seeds", type=int, help="a campaign over this many seeds, all checked")
+    parser.add_argument("--json", type=Path, dest="json_path", help="write the metrics here")
+    parser.add_argument("--record", type=Path, help="write a recording per core to this folder")
+    given = parser.parse_args(arguments)
+    if given.seeds is not None and given.seeds < 1:
+        parser.error(f"--seeds ({given.seeds}) must be at least 1")
+    return run(
+        given.scenario, seed=given.seed, seeds=given.seeds, json_path=given.json_path,
+        record=given.record,
+    )  # fmt: skip
+
+
+def _single(
+    console: Console, path: Path, scenario: Scenario, record: Path | None
+) -> Metrics | None:
+    transcript = Transcript(record) if record is not None else None
+    began = time.perf_counter()
+    try:
+        outcome = _simulate(console, scenario, transcript)
+    except (SimulationError, AssertionError) as error:
+        if not scenario.checked and not isinstance(error, SimulationError):
+            raise
+        console.print(f"seed {scenario.seed}: {error}", style="red", markup=False)
+        _print_replay(console, path, scenario.seed)
+        return None
+    finally:
+        if transcript is not None:
+            transcript.close()
+    wall_s = time.perf_counter() - began
+    metrics = measure(outcome)
+    console.print(tables(scenario, metrics))
+    rate = metrics.requests / wall_s
+    console.print(f"{wall_s:.2f} s of real time, {rate:.0f} requests/s, {outcome.events} events")
+    if transcript is not None:
+        console.print(f"digest {transcript.digest()}, recordings in {record}")
+    return metrics
+
+
+def _simulate(console: Console, scenario: Scenario, transcript: Transcript | None) -> Outcome:
+    with _bar(console) as progress:
+        task = progress.add_task("requests", total=None)
+
+        def show(ended: int, total: int) -> None:
+            progress.update(task, completed=ended, total=total)
+
+        return simulate(scenario, transcript=transcript, progress=show)
+
+
+def _campaign(console: Console, path: Path, scenario: Scenario, seeds: range) -> int:
+    failed: list[int] = []
+    with _bar(console) as progress:
+        for seed in progress.track(seeds, description="seeds"):
+            result = run_seed(scenario, seed)
+            if result.error:
+                failed.append(seed)
+                console.print(f"seed {seed}: {result.error}", style="red", markup=False)
+            if len(failed) >= SHOWN_FAILURES:
+                break
+    if not failed:
+        console.print(f"{len(seeds)} seeds, no rule broken, every admitted request ended")
+        return 0
+    for seed in failed:
+        _print_replay(console, path, seed)
+    return 1
+
+
+def _print_replay(console: Console, path: Path, seed: int) -> None:
+    command = f"splitweave simulate {shlex.quote(str(path))} --seed {seed}"
+    console.print(f"replay: {command}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

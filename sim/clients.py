@@ -1,0 +1,151 @@
+"""The clients of a world: what each asked for, what it got, and when.
+
+Also the judge of the one promise that clients see: every token of the stream
+once, in order, and the right one, however often its request moved or died.
+"""
+
+from dataclasses import dataclass, field
+
+from ..proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
+from ..proto.gateway_events import RejectCode
+from ..proto.ids import GatewayId, RequestId
+from ..proto.requests import FinishReason, Request
+from .errors import InvariantBroken
+from .streams import TrueStream
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """One client's request. Times are the gateway's, ns."""
+
+    request_id: RequestId
+    gateway_id: GatewayId
+    prompt_tokens: int
+    max_tokens: int
+    stop_token_ids: frozenset[int]
+    asked_ns: int
+    truth: TrueStream | None
+    tokens: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    gaps_ns: list[tuple[int, int]] = field(default_factory=list)  # (gap, tokens behind it)
+    hung_up: bool = False
+    finish: FinishReason | None = None
+    account: StreamAccount | None = None
+    error: RejectCode | None = None
+    message: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.finish is not None or self.error is not None
+
+
+class Clients:
+    """Everybody who ever asked for something."""
+
+    def __init__(self, *, checked: bool, context_tokens_max: int) -> None:
+        self.streams: dict[RequestId, Stream] = {}
+        self.open = 0
+        self._checked = checked
+        self._context_tokens_max = context_tokens_max
+
+    def ask(self, request: Request, now_ns: int) -> Stream:
+        """A client sends `request`."""
+        stream = Stream(
+            request_id=request.request_id,
+            gateway_id=request.gateway_id,
+            prompt_tokens=request.prompt_tokens,
+            max_tokens=min(
+                request.max_tokens, self._context_tokens_max - request.prompt_tokens
+            ),
+            stop_token_ids=request.stop_token_ids,
+            asked_ns=now_ns,
+            truth=TrueStream(request) if self._checked else None,
+        )
+        self.streams[request.request_id] = stream
+        self.open += 1
+        return stream
+
+    def truth(self, request_id: RequestId) -> TrueStream:
+        """The true stream of a request of a checked world."""
+        truth = self.streams[request_id].truth
+        assert truth is not None, f"{request_id}: the world is not checked"
+        return truth
+
+    def hang_up(self, request_id: RequestId) -> bool:
+        """The client goes; False if its stream had ended or nobody knows it."""
+        stream = self.streams.get(request_id)
+        if stream is None or stream.ended or stream.hung_up:
+            return False
+        stream.hung_up = True
+        return True
+
+    def deliver(self, effect: DeliverTokens, now_ns: int) -> None:
+        """Tokens reach a client. Raises InvariantBroken."""
+        stream = self.streams[effect.request_id]
+        if stream.ended:
+            raise InvariantBroken(f"{effect.request_id}: tokens after the end of the stream")
+        if effect.first_index != stream.tokens:
+            raise InvariantBroken(
+                f"{effect.request_id}: token {effect.first_index} delivered by {effect.worker}, "
+                f"token {stream.tokens} was next"
+            )
+        if stream.truth is not None:
+            _compare(stream, stream.truth, effect)
+        count = len(effect.tokens)
+        if stream.last_ns is None:
+            stream.first_ns = now_ns
+            if count > 1:
+                stream.gaps_ns.append((0, count - 1))
+        elif count:
+            stream.gaps_ns.append((now_ns - stream.last_ns, 1))
+            if count > 1:
+                stream.gaps_ns.append((0, count - 1))
+        stream.last_ns = now_ns
+        stream.tokens += count
+
+    def end(self, effect: EndStream) -> None:
+        """A stream is complete. Raises InvariantBroken if it is not."""
+        stream = self._close(effect.request_id)
+        stream.finish = effect.finish
+        stream.account = effect.account
+        if effect.finish is FinishReason.CANCELLED:
+            if not stream.hung_up:
+                raise InvariantBroken(f"{stream.request_id}: cancelled, but its client did not go")
+        elif stream.tokens != (want := _length(stream)):
+            raise InvariantBroken(
+                f"{stream.request_id}: ended with {effect.finish} after {stream.tokens} tokens, "
+                f"expected {want}"
+            )
+
+    def fail(self, effect: FailStream) -> None:
+        """A stream ends with an error."""
+        stream = self._close(effect.request_id)
+        stream.error = effect.code
+        stream.message = effect.message
+
+    def _close(self, request_id: RequestId) -> Stream:
+        stream = self.streams[request_id]
+        if stream.ended:
+            raise InvariantBroken(f"{request_id}: its stream ended twice")
+        self.open -= 1
+        return stream
+
+
+def _compare(stream: Stream, truth: TrueStream, effect: DeliverTokens) -> None:
+    for index, token in enumerate(effect.tokens, start=effect.first_index):
+        if token.token_id != truth.output(index):
+            raise InvariantBroken(
+                f"{stream.request_id}: output token {index} from {effect.worker} is "
+                f"{token.token_id}, the right one is {truth.output(index)}"
+            )
+
+
+def _length(stream: Stream) -> int:
+    """How many tokens the whole output has: `max_tokens`, or up to a stop token."""
+    if stream.truth is None or not stream.stop_token_ids:
+        return stream.max_tokens
+    for index in range(stream.max_tokens):
+        if stream.truth.output(index) in stream.stop_token_ids:
+            return index + 1
+    return stream.max_tokens

@@ -1,0 +1,181 @@
+"""A worker's engine and its end of every KV copy, simulated.
+
+An iteration takes what the cost model says. Each of its copies starts when its
+layers are stored: at the share of the iteration that comes before `last_layer`.
+A landing writes only under an open lease. A copy reads its source blocks when
+its last byte leaves, and a request's slots are read and written both when its
+iteration starts and when it ends: whoever gives blocks away too early pays.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..proto.batch import Batch
+from ..proto.effects import RunIteration
+from ..proto.ids import MoveId, RequestId, WorkerKey
+from ..proto.move import Copy
+from ..proto.requests import SampledToken
+from ..proto.views import WorkerInfo
+from ..proto.worker_events import BlocksLanded, CopyFailed, CopySent, IterationDone
+from .clock import Action, Scheduler
+from .content import BlockContent, Payload
+from .cost import CostModel
+from .inbound import Inbound
+from .links import Fate, Links, Passage
+from .streams import TrueStream, draw_by_position
+
+
+class Peers(Protocol):
+    """What an engine asks of the world."""
+
+    def engine(self, key: WorkerKey) -> "Engine | None":
+        """That incarnation's engine, None if it is gone."""
+
+    def stream(self, request_id: RequestId) -> TrueStream:
+        """The true stream of a request."""
+
+
+class Engine:
+    """One life of a worker, below its core. `run` does what a process does itself."""
+
+    def __init__(
+        self,
+        info: WorkerInfo,
+        layers: int,
+        cost: CostModel,
+        content: BlockContent | None,
+        peers: Peers,
+    ) -> None:
+        self.key = info.key
+        self.content = content
+        self.inbound = Inbound(info, lambda key: peers.engine(key) is not None)
+        self.gone = False
+        self._layer_bytes = info.block_bytes / layers
+        self._layers = layers
+        self._cost = cost
+        self._peers = peers
+        self._leases: set[MoveId] = set()
+        self.iterations = 0
+        self.busy_ns = 0
+
+    def connect(
+        self,
+        scheduler: Scheduler,
+        links: Links,
+        post: Callable[[Any], None],
+        run: Callable[[Action, Any], None],
+    ) -> None:
+        """Where ends go, and through which links. Before anything else."""
+        self._scheduler = scheduler
+        self._links = links
+        self._post = post
+        self._run = run
+
+    def close(self) -> None:
+        """The process is gone: nothing of it ends any more."""
+        self.gone = True
+
+    # ---- iterations
+
+    def iterate(self, order: RunIteration) -> None:
+        """Start an iteration; it ends in `IterationDone`."""
+        now_ns = self._scheduler.now_ns
+        duration_ns = self._cost.iteration_ns(order.batch)
+        self.iterations += 1
+        self.busy_ns += duration_ns
+        if self.content is not None:
+            self.inbound.check_writes(order.batch, self._leases)
+            self.content.compute(order.batch, self._peers.stream)
+        for copy in order.copies:
+            stored_ns = now_ns + duration_ns * copy.last_layer // self._layers
+            self._scheduler.at(stored_ns, self._start_later, copy)
+        self._scheduler.at(now_ns + duration_ns, self._finish, order.batch)
+
+    def _finish(self, batch: Batch) -> None:
+        if self.gone:
+            return
+        if self.content is None:
+            sampled = _quick_tokens(batch)
+        else:
+            sampled = self.content.compute(batch, self._peers.stream)
+        self._post(IterationDone(iteration=batch.iteration, sampled=sampled))
+
+    # ---- copies, source side
+
+    def _start_later(self, copy: Copy) -> None:
+        self._run(self.start, copy)
+
+    def start(self, copy: Copy) -> None:
+        """Start a copy; it ends in `CopySent` or `CopyFailed`."""
+        if self.gone:
+            return
+        target = self._peers.engine(copy.target)
+        now_ns = self._scheduler.now_ns
+        if target is None:
+            self._fail(copy, f"worker {copy.target} is gone")
+            return
+        passage = self._links.book(
+            self.key.worker_id, copy.target.worker_id, self._bytes(copy), now_ns
+        )
+        target.inbound.expect(copy, self.key)
+        self._scheduler.at(passage.sent_ns, self._sent, (copy, passage))
+
+    def _sent(self, what: tuple[Copy, Passage]) -> None:
+        copy, passage = what
+        target = self._peers.engine(copy.target)
+        if self.gone or target is None or passage.fate is Fate.FAILS:
+            if target is not None:
+                target.inbound.forget(copy)
+            if not self.gone:
+                self._fail(copy, "the link failed" if target else f"worker {copy.target} is gone")
+            return
+        payload = self.content.read(copy) if self.content is not None else None
+        self._scheduler.at(passage.landed_ns, target.land, (copy, payload, passage.fate))
+        self._post(
+            CopySent(copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=self._bytes(copy))
+        )
+
+    def _fail(self, copy: Copy, reason: str) -> None:
+        self._post(CopyFailed(copy_id=copy.copy_id, move_id=copy.move_id, reason=reason))
+
+    def _bytes(self, copy: Copy) -> int:
+        layers = copy.last_layer - copy.first_layer
+        return int(len(copy.source_blocks) * layers * self._layer_bytes)
+
+    # ---- copies, target side
+
+    def open_lease(self, move_id: MoveId) -> None:
+        """Landings of this move may write from now on."""
+        self._leases.add(move_id)
+
+    def close_lease(self, move_id: MoveId) -> None:
+        """No landing of this move writes from now on."""
+        self._leases.discard(move_id)
+
+    @property
+    def leases_open(self) -> int:
+        return len(self._leases)
+
+    def land(self, what: tuple[Copy, Payload | None, Fate]) -> None:
+        """A copy arrives; it ends in `BlocksLanded`, or `CopyFailed` if damaged."""
+        copy, payload, fate = what
+        if self.gone:
+            return
+        self.inbound.forget(copy)
+        if fate is Fate.DAMAGED:
+            self._fail(copy, "checksum differs")
+            return
+        if copy.move_id in self._leases and self.content is not None and payload is not None:
+            self.content.write(copy, payload)
+        self._post(
+            BlocksLanded(
+                copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=self._bytes(copy)
+            )
+        )
+
+
+def _quick_tokens(batch: Batch) -> tuple[SampledToken | None, ...]:
+    return tuple(
+        None if chunk.draw is None else draw_by_position(chunk.draw.params.seed, chunk.end)
+        for chunk in batch.chunks
+    )

@@ -1,0 +1,138 @@
+"""The parties of a world: a core, its shell, and how its effects are performed."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..cluster.core.core import ClusterCore
+from ..cluster.core.gateway import GatewayCore
+from ..proto.effects import (
+    AnswerAsk,
+    CloseLease,
+    CopyBlocks,
+    DeliverTokens,
+    EndStream,
+    FailStream,
+    OpenLease,
+    RetireWorker,
+    RunIteration,
+    ToController,
+    ToGateway,
+    ToWorker,
+)
+from ..proto.ids import GatewayId
+from ..proto.views import WorkerInfo
+from ..workers.core.core import WorkerCore
+from .clients import Clients
+from .clock import Scheduler
+from .engine import Engine
+from .network import PartyName
+from .shell import Shell
+
+if TYPE_CHECKING:
+    from .mail import Mail
+
+CONTROLLER: PartyName = "controller"
+
+
+class ControllerParty:
+    """One life of the controller."""
+
+    shell: Shell
+
+    def __init__(
+        self,
+        core: ClusterCore,
+        mail: "Mail",
+        answer: Callable[[AnswerAsk], None],
+        retire: Callable[[RetireWorker], None],
+    ) -> None:
+        self.core = core
+        self._mail = mail
+        self._answer = answer
+        self._retire = retire
+
+    def perform(self, effect: Any) -> None:
+        match effect:
+            case ToWorker(key=key, event=event):
+                self._mail.to_worker(CONTROLLER, key, event)
+            case ToGateway(gateway_id=gateway_id, event=event):
+                self._mail.to_gateway(CONTROLLER, gateway_id, event)
+            case AnswerAsk():
+                self._answer(effect)
+            case RetireWorker():
+                self._retire(effect)
+            case _:
+                raise AssertionError(f"the controller cannot perform {effect!r}")
+
+
+class GatewayParty:
+    """A gateway, and its clients' ears."""
+
+    shell: Shell
+
+    def __init__(
+        self,
+        gateway_id: GatewayId,
+        core: GatewayCore,
+        mail: "Mail",
+        clients: Clients,
+        scheduler: Scheduler,
+    ) -> None:
+        self.gateway_id = gateway_id
+        self.core = core
+        self._mail = mail
+        self._clients = clients
+        self._scheduler = scheduler
+
+    def perform(self, effect: Any) -> None:
+        match effect:
+            case DeliverTokens():
+                self._clients.deliver(effect, self._scheduler.now_ns)
+            case ToWorker(key=key, event=event):
+                self._mail.to_worker(self.gateway_id, key, event)
+            case ToController(event=event):
+                self._mail.to_controller(self.gateway_id, event)
+            case EndStream():
+                self._clients.end(effect)
+            case FailStream():
+                self._clients.fail(effect)
+            case _:
+                raise AssertionError(f"a gateway cannot perform {effect!r}")
+
+
+class WorkerParty:
+    """One life of a worker."""
+
+    shell: Shell
+
+    def __init__(self, info: WorkerInfo, core: WorkerCore, engine: Engine, mail: "Mail") -> None:
+        self.info = info
+        self.key = info.key
+        self.core = core
+        self.engine = engine
+        self._mail = mail
+        self._name: PartyName = info.key.worker_id
+
+    def perform(self, effect: Any) -> None:
+        match effect:
+            case RunIteration():
+                self.engine.iterate(effect)
+            case ToGateway(gateway_id=gateway_id, event=event):
+                self._mail.to_gateway(self._name, gateway_id, event)
+            case ToController(event=event):
+                self._mail.to_controller(self._name, event)
+            case ToWorker(key=key, event=event):
+                self._mail.to_worker(self._name, key, event)
+            case CopyBlocks(copy=copy):
+                self.engine.start(copy)
+            case OpenLease(move_id=move_id):
+                self.engine.open_lease(move_id)
+            case CloseLease(move_id=move_id):
+                self.engine.close_lease(move_id)
+            case _:
+                raise AssertionError(f"a worker cannot perform {effect!r}")
+
+    def close(self) -> None:
+        """The process is gone."""
+        self.shell.close()
+        self.engine.close()

@@ -1,0 +1,160 @@
+import asyncio
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from scripted_front import CONTEXT, EOS, SERVED, VOCABULARY
+from google.rpc import error_details_pb2
+from splitweave.cluster.live.front.refusals import Refused
+from splitweave.cluster.live.front.validate import INLINE_CHARS_MAX, Ask, Validator
+from splitweave.proto import inference_pb2 as pb
+from splitweave.proto.blocks import block_hashes
+from splitweave.proto.inference_pb2 import GenerateRequest, SamplingParams
+
+
+def check(ask: GenerateRequest) -> Ask:
+    with ThreadPoolExecutor(1) as threads:
+        return asyncio.run(Validator(SERVED, threads, seeds=lambda: 7).check(ask))
+
+
+def violations(ask: GenerateRequest) -> dict[str, str]:
+    with pytest.raises(Refused) as caught:
+        check(ask)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    (detail,) = caught.value.details
+    assert isinstance(detail, error_details_pb2.BadRequest)
+    return {item.field: item.description for item in detail.field_violations}
+
+
+def tokens(*token_ids: int) -> pb.TokenIds:
+    return pb.TokenIds(token_ids=token_ids)
+
+
+def chat(*turns: tuple[str, str]) -> pb.ChatMessages:
+    return pb.ChatMessages(messages=[pb.ChatMessage(role=r, content=c) for r, c in turns])
+
+
+BAD: dict[str, tuple[GenerateRequest, str, str]] = {
+    "no prompt": (GenerateRequest(), "prompt", "one of text, chat or token_ids"),
+    "empty text": (GenerateRequest(text=""), "text", "at least one character"),
+    "empty ids": (GenerateRequest(token_ids=tokens()), "token_ids", "at least one token"),
+    "empty chat": (GenerateRequest(chat=chat()), "chat.messages", "at least one message"),
+    "no role": (GenerateRequest(chat=chat(("", "x"))), "chat.messages[0].role", "is empty"),
+    "bad role": (GenerateRequest(chat=chat(("wizard", "x"))), "chat", "role 'wizard'"),
+    "long": (GenerateRequest(text="x" * CONTEXT), "text", f"{CONTEXT} tokens; at most 4095"),
+    "foreign id": (GenerateRequest(token_ids=tokens(1, 9999)), "token_ids[1]", "is 9999"),
+    "max_tokens 0": (GenerateRequest(text="x", max_tokens=0), "max_tokens", "at least 1"),
+    "many stops": (GenerateRequest(text="x", stop=["s"] * 17), "stop", "at most 16"),
+    "empty stop": (GenerateRequest(text="x", stop=["s", ""]), "stop[1]", "1 to 256"),
+    "long stop": (GenerateRequest(text="x", stop=["s" * 257]), "stop[0]", "has 257"),
+    "stop id": (GenerateRequest(text="x", stop_token_ids=[999]), "stop_token_ids[0]", "999"),
+    "model": (GenerateRequest(text="x", model="gpt"), "model", "served is 'scripted'"),
+    "id": (GenerateRequest(text="x", request_id="a b"), "request_id", "1 to 128 characters"),
+    "no seed": (GenerateRequest(text="x", skip_tokens=1), "sampling.seed", "is missing"),
+    "both": (
+        GenerateRequest(text="x", skip_tokens=1, emitted_token_ids=[1]), "skip_tokens", "together"
+    ),
+}  # fmt: skip
+
+BAD_SAMPLING: list[tuple[SamplingParams, str, str]] = [
+    (SamplingParams(temperature=-0.1), "temperature", "is -0.1; 0 to 100"),
+    (SamplingParams(temperature=math.nan), "temperature", "is nan; 0 to 100"),
+    (SamplingParams(temperature=math.inf), "temperature", "is inf; 0 to 100"),
+    (SamplingParams(top_p=0.0), "top_p", "is 0; above 0, at most 1"),
+    (SamplingParams(top_p=1.01), "top_p", "is 1.01"),
+    (SamplingParams(top_p=math.nan), "top_p", "is nan"),
+    (SamplingParams(min_p=-0.1), "min_p", "is -0.1; 0 to 1"),
+    (SamplingParams(min_p=1.5), "min_p", "is 1.5; 0 to 1"),
+    (SamplingParams(repetition_penalty=0.0), "repetition_penalty", "above 0"),
+    (SamplingParams(repetition_penalty=math.inf), "repetition_penalty", "finite"),
+    (SamplingParams(presence_penalty=2.5), "presence_penalty", "is 2.5; -2 to 2"),
+    (SamplingParams(frequency_penalty=-2.5), "frequency_penalty", "is -2.5; -2 to 2"),
+    (SamplingParams(logprobs=21), "logprobs", "is 21; at most 20"),
+    (SamplingParams(seed=2**63), "seed", "at most"),
+]
+
+
+@pytest.mark.parametrize(("ask", "field", "limit"), BAD.values(), ids=BAD)
+def test_a_bad_request_is_refused_by_field_and_limit(
+    ask: GenerateRequest, field: str, limit: str
+) -> None:
+    found = violations(ask)
+    assert field in found
+    assert limit in found[field]
+
+
+@pytest.mark.parametrize(("params", "field", "limit"), BAD_SAMPLING)
+def test_a_bad_sampling_value_is_refused_by_field_and_limit(
+    params: SamplingParams, field: str, limit: str
+) -> None:
+    found = violations(GenerateRequest(text="x", sampling=params))
+    assert list(found) == [f"sampling.{field}"]
+    assert limit in found[f"sampling.{field}"]
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    ask = GenerateRequest(text="", max_tokens=0, sampling=SamplingParams(temperature=-1))
+    assert list(violations(ask)) == ["text", "max_tokens", "sampling.temperature"]
+
+
+def test_a_request_that_leaves_everything_out_is_greedy_to_the_end_of_the_context() -> None:
+    request = check(GenerateRequest(text="hello")).request
+    assert request.max_tokens == CONTEXT - 5
+    assert request.sampling.temperature == 0.0
+    assert request.sampling.top_p == 1.0
+    assert request.sampling.repetition_penalty == 1.0
+    assert request.sampling.seed == 7
+    assert request.sampling.logprobs is None
+    assert request.stop_token_ids == {EOS}
+    assert request.request_id
+
+
+def test_the_longest_prompt_leaves_room_for_one_token() -> None:
+    assert check(GenerateRequest(text="x" * (CONTEXT - 1))).request.max_tokens == 1
+
+
+def test_max_tokens_beyond_the_context_is_cut_to_its_room() -> None:
+    assert check(GenerateRequest(text="xx", max_tokens=10**6)).request.max_tokens == CONTEXT - 2
+
+
+def test_ignore_eos_keeps_only_the_stop_tokens_given() -> None:
+    ask = GenerateRequest(text="x", ignore_eos=True, stop_token_ids=[5])
+    assert check(ask).request.stop_token_ids == {5}
+
+
+def test_hashes_cover_the_prompts_full_blocks() -> None:
+    request = check(GenerateRequest(text="x" * 40)).request
+    assert request.block_hashes == block_hashes(request.token_ids, 16)
+    assert len(request.block_hashes) == 2
+
+
+def test_a_conversation_is_rendered_by_the_template() -> None:
+    request = check(GenerateRequest(chat=chat(("user", "hi")))).request
+    assert bytes(request.token_ids) == b"<user>hi"
+
+
+def test_a_long_prompt_is_tokenized_off_the_event_loop() -> None:
+    used: list[str] = []
+
+    class Watched(ThreadPoolExecutor):
+        def submit(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN202
+            used.append("thread")
+            return super().submit(*args, **kwargs)
+
+    with Watched(1) as threads:
+        validator = Validator(SERVED, threads)
+        asyncio.run(validator.check(GenerateRequest(text="short")))
+        assert used == []
+        with pytest.raises(Refused, match="tokens"):
+            asyncio.run(validator.check(GenerateRequest(text="x" * (INLINE_CHARS_MAX + CONTEXT))))
+        assert used == ["thread"]
+
+
+def test_what_the_client_has_reaches_the_cluster_as_emitted() -> None:
+    ask = check(
+        GenerateRequest(text="x", emitted_token_ids=[1, 2], sampling=SamplingParams(seed=3))
+    )
+    assert ask.request.emitted == (1, 2)
+    assert ask.skip_tokens == 2
+    assert len(VOCABULARY) > 256

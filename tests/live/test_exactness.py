@@ -1,0 +1,117 @@
+"""Token streams are equal alone, batched, disaggregated, migrated and preempted."""
+
+import asyncio
+import dataclasses
+import random
+
+import pytest
+from asks import Ask, sixteen
+
+from splitweave.client import AsyncClient, Client, Generation, SplitweaveError
+from splitweave.cluster.live.cluster import LiveCluster
+from splitweave.cluster.live.config import BudgetConfig, ClusterConfig, PoolConfig, RayConfig
+from splitweave.proto.views import Role
+
+Tokens = list[tuple[int, ...]]
+ASKS = sixteen()
+
+
+@pytest.fixture(scope="module")
+def alone(cluster: LiveCluster) -> Tokens:
+    """One request at a time: what every other way must repeat."""
+    with Client(cluster.address, timeout_s=120.0) as client:
+        return [client.generate(ask.prompt, **ask.options).token_ids for ask in ASKS]
+
+
+def _tokens(results: list[Generation]) -> Tokens:
+    return [result.token_ids for result in results]
+
+
+async def _together(address: str) -> list[Generation]:
+    async with AsyncClient(address, timeout_s=240.0) as client:
+        runs = [client.generate(ask.prompt, **ask.options) for ask in ASKS]
+        return list(await asyncio.gather(*runs))
+
+
+def test_requests_batched_together_give_the_tokens_they_give_alone(
+    cluster: LiveCluster, alone: Tokens
+) -> None:
+    assert _tokens(asyncio.run(_together(cluster.address))) == alone
+
+
+def test_long_prompts_are_handed_off_and_part_of_it_is_hidden(cluster: LiveCluster) -> None:
+    results = asyncio.run(_together(cluster.address))
+    handed = [r.accounting for r in results if len(r.accounting.workers) > 1]
+    assert handed
+    assert all(account.handoff_bytes > 0 for account in handed)
+
+
+def test_a_lone_mixed_worker_gives_the_same_tokens(
+    cluster: LiveCluster, config: ClusterConfig, alone: Tokens
+) -> None:
+    lone = _lone(config, "lone", blocks=512)
+    try:
+        assert _tokens(asyncio.run(_together(lone.address))) == alone
+    finally:
+        lone.stop()
+
+
+def test_preempted_requests_give_the_same_tokens(
+    cluster: LiveCluster, config: ClusterConfig, alone: Tokens
+) -> None:
+    """Memory for about two of the long prompts: the others are preempted and recomputed."""
+    tight = _lone(config, "tight", blocks=96)
+    try:
+        assert _tokens(asyncio.run(_together(tight.address))) == alone
+    finally:
+        tight.stop()
+
+
+def _lone(config: ClusterConfig, name: str, blocks: int) -> LiveCluster:
+    pool = PoolConfig(name=name, role=Role.MIXED, count=1, cpus=0.2, blocks=blocks)
+    return LiveCluster.start_beside(
+        dataclasses.replace(
+            config,
+            pools=[pool],
+            ray=RayConfig(address="local", namespace=f"splitweave-{name}"),
+            budgets=BudgetConfig(),
+            record="",
+        )
+    )
+
+
+def test_requests_migrated_twice_at_random_moments_give_the_same_tokens(
+    cluster: LiveCluster, alone: Tokens
+) -> None:
+    async def run() -> list[Generation]:
+        async with AsyncClient(cluster.address, timeout_s=240.0) as client:
+            generator = random.Random(3)
+            runs = [_migrated(client, ask, generator.random()) for ask in ASKS]
+            return list(await asyncio.gather(*runs))
+
+    results = asyncio.run(run())
+    assert _tokens(results) == alone
+    assert sum(result.accounting.migrations for result in results) >= len(ASKS)
+
+
+async def _migrated(client: AsyncClient, ask: Ask, when: float) -> Generation:
+    """Asks for a migration at two moments of the stream's length."""
+    length = ask.options["max_tokens"]
+    moments = sorted({1 + int(when * length * 0.4), 2 + int(length * (0.4 + when * 0.3))})
+    stream = client.stream(ask.prompt, **ask.options)
+    moves: list[asyncio.Task[None]] = []
+    seen = 0
+    async for delta in stream:
+        seen += len(delta.tokens)
+        while moments and seen >= moments[0]:
+            moments.pop(0)
+            moves.append(asyncio.create_task(_migrate(client, stream.request_id)))
+    await asyncio.gather(*moves)
+    return await stream.result()
+
+
+async def _migrate(client: AsyncClient, request_id: str) -> None:
+    try:
+        await client.migrate(request_id)
+    except SplitweaveError:
+        pass  # it had ended, or was moving already: the stream must be right all the same

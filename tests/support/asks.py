@@ -1,0 +1,34 @@
+"""Sixteen requests of mixed lengths, greedy and seeded: the same in every test."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+WORDS = (
+    "river stone lantern winter garden music bridge copper letter harbour window silver "
+    "morning engine paper forest candle market thunder island"
+).split()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request as prompt and options of the SDK."""
+
+    prompt: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def sixteen(seed: int = 5) -> list[Ask]:
+    """Prompts of 5 to 400 words, outputs of 12 to 40 tokens; every other one is sampled."""
+    generator = random.Random(seed)
+    asks = []
+    for index in range(16):
+        words = generator.choice((5, 20, 60, 150, 400))
+        prompt = " ".join(generator.choices(WORDS, k=words))
+        options: dict[str, Any] = {"max_tokens": generator.randint(12, 40), "ignore_eos": True}
+        if index % 2:
+            options |= {"temperature": 0.9, "top_p": 0.9, "top_k": 50, "seed": index}
+        if index % 4 == 3:
+            options |= {"repetition_penalty": 1.1, "presence_penalty": 0.2}
+        asks.append(Ask(f"Write about: {prompt}.", options))
+    return asks

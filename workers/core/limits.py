@@ -1,0 +1,84 @@
+"""Every limit of a worker core, with its unit, its bound, and what its extremes cost."""
+
+from dataclasses import dataclass, fields
+
+MS = 1_000_000
+
+
+class LimitError(ValueError):
+    """A limit of a worker has a value that cannot work; names key, value and bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLimits:
+    """Limits of one `WorkerCore`.
+
+    batched_tokens_max: tokens of one iteration, >= sequences_max. High: long
+        iterations, so prefill delays every decode beside it. Low: idle arithmetic.
+    sequences_max: requests that own blocks at once, open leases included, >= 1.
+        High: preemption under long outputs. Low: idle memory.
+    prefill_chunk_tokens: tokens of one request's prefill in one iteration,
+        1..batched_tokens_max. Low: more iterations per prompt. High: coarse overlap.
+    queue_len_max: requests that wait here, >= 1. Beyond it `RequestEnded(reason)`.
+    watermark_blocks: blocks kept free at admission and leasing so that running
+        requests can grow, >= 0. High: unused memory. 0: preemption right after admission.
+    heartbeat_ns: time between views, > 0. High: the router sees the past.
+    register_retry_ns: time between registrations that nobody answered, > 0.
+    lease_ns: a target gives up a move without progress for this long, > 0. Shorter
+        than an iteration: moves abort while the source computes.
+    lease_ask_ns: a source asks, offers and aborts again after this long, > 0.
+    lease_asks_max: unanswered asks before a source gives up, >= 1.
+    copy_ns: a source gives up when no copy in flight ends for this long, > 0.
+    handover_ns: a stopped source waits this long for the commit, then runs on, > 0.
+        High: a lost target is a long gap in the stream. Low: needless double work.
+    handover_blocks_max: a migration stops its source when at most this many blocks
+        have not arrived, >= 1. High: long downtime. (1 is the unfinished block.)
+    layer_group: layers of one copy while prefill computes, >= 1. Low: many small
+        messages. As many as there are layers: no overlap within an iteration.
+    copy_blocks_max: blocks of one copy outside an iteration, >= 1. High: progress is
+        seen late, and the lease may expire.
+    copies_in_flight_max: copies of one move under way before it waits, >= 1.
+    moves_max: leases open at once, and migrations open at once as a source, >= 1.
+    ended_moves_max: ended moves remembered for late messages, least recent forgotten
+        first, >= 1. Low: a late message may open a lease that only its expiry closes.
+    resend_ns: time between repeats of a finished request's last chunk, > 0.
+    resends_max: repeats before a finished request is forgotten, >= 0.
+    finished_max: finished requests that wait for their ack, >= 1; the oldest go first.
+    peers_max: workers whose death is remembered for fencing, >= 1.
+    """
+
+    batched_tokens_max: int = 512
+    sequences_max: int = 64
+    prefill_chunk_tokens: int = 256
+    queue_len_max: int = 256
+    watermark_blocks: int = 4
+    heartbeat_ns: int = 200 * MS
+    register_retry_ns: int = 500 * MS
+    lease_ns: int = 5_000 * MS
+    lease_ask_ns: int = 100 * MS
+    lease_asks_max: int = 10
+    copy_ns: int = 2_000 * MS
+    handover_ns: int = 2_000 * MS
+    handover_blocks_max: int = 2
+    layer_group: int = 8
+    copy_blocks_max: int = 64
+    copies_in_flight_max: int = 8
+    moves_max: int = 64
+    ended_moves_max: int = 1024
+    resend_ns: int = 500 * MS
+    resends_max: int = 20
+    finished_max: int = 1024
+    peers_max: int = 4096
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            least = 0 if field.name in ("watermark_blocks", "resends_max") else 1
+            value = getattr(self, field.name)
+            if value < least:
+                raise LimitError(f"{field.name} ({value}) is less than {least}")
+        for smaller in ("prefill_chunk_tokens", "sequences_max"):
+            value = getattr(self, smaller)
+            if value > self.batched_tokens_max:
+                raise LimitError(
+                    f"{smaller} ({value}) exceeds batched_tokens_max ({self.batched_tokens_max})"
+                )

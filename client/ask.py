@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     """How to generate. What is left out takes the default of proto/inference.proto."""
 
     max_tokens: int  # left out: what the context has room for
-    stop: Sequence[str]  # ends before any of these would appear
+    stop: Sequence[str] | str  # ends before any of these would appear
     stop_token_ids: Sequence[int]
     ignore_eos: bool
     temperature: float  # 0: greedy
@@ -58,6 +58,8 @@ def generate_request(prompt: Prompt, options: Options) -> pb.GenerateRequest:
     for name, value in options.items():
         if name in SAMPLING:
             _set(ask.sampling, name, value, f"sampling.{name}")
+        elif name == "stop" and isinstance(value, str):
+            ask.stop.append(value)  # one string is not a list of its letters
         elif name not in ("request_id", "timeout_s"):
             _set(ask, name, value, name)
     return ask
@@ -96,7 +98,7 @@ def _set(message: Any, name: str, value: Any, field: str) -> None:
             setattr(message, name, value)
         else:
             getattr(message, name).extend(value)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise InvalidRequest(f"{field}: {error}", _at(field, str(error))) from error
 
 

@@ -31,7 +31,7 @@ STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """KV blocks of one worker: total = free + cached + held + leased."""
+    """KV blocks of one worker: total = free + cached + held + leased + quarantined."""
 
     block_tokens: int
     total: int
@@ -39,6 +39,7 @@ class Blocks:
     cached: int
     held: int
     leased: int
+    quarantined: int  # of aborted moves whose writer has not let go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,7 @@ class RunningMove:
     kind: MoveKind
     source: str
     target: str
-    stage: str
-    transfer_bytes: int
+    why: str  # handoff, operator, drain, misplaced
     age_s: float
 
 
@@ -124,6 +124,7 @@ def _worker(message: pb.Worker) -> Worker:
             cached=blocks.cached,
             held=blocks.held,
             leased=blocks.leased,
+            quarantined=blocks.quarantined,
         ),
         heartbeat_age_s=message.heartbeat_age_s,
         request_ids=tuple(message.request_ids),
@@ -148,7 +149,6 @@ def _move(message: pb.RunningMove) -> RunningMove:
         kind=KINDS.get(message.kind, MoveKind.MIGRATION),
         source=message.source,
         target=message.target,
-        stage=message.stage,
-        transfer_bytes=message.bytes,
+        why=message.why,
         age_s=message.age_s,
     )

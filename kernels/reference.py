@@ -17,13 +17,9 @@ class ReferenceKernels:
 
     def pack(self, weight_NK: Tensor) -> PackedWeight:
         out_features, in_features = weight_NK.shape
-        return PackedWeight(
-            data=weight_NK, in_features=in_features, out_features=out_features
-        )
+        return PackedWeight(data=weight_NK, in_features=in_features, out_features=out_features)
 
-    def linear(
-        self, x_TK: Tensor, packed: PackedWeight, bias_N: Tensor | None = None
-    ) -> Tensor:
+    def linear(self, x_TK: Tensor, packed: PackedWeight, bias_N: Tensor | None = None) -> Tensor:
         return functional.linear(x_TK, packed.data, bias_N)
 
     def rms_norm(self, x_TC: Tensor, weight_C: Tensor, eps: float) -> Tensor:

@@ -39,9 +39,7 @@ class Kernels(Protocol):
         """Lay out a linear's weight [N, K] once, at load time."""
         ...
 
-    def linear(
-        self, x_TK: Tensor, packed: PackedWeight, bias_N: Tensor | None = None
-    ) -> Tensor:
+    def linear(self, x_TK: Tensor, packed: PackedWeight, bias_N: Tensor | None = None) -> Tensor:
         """y_TN = x_TK @ weight_NK.T (+ bias_N). Rows of x may be strided."""
         ...
 

@@ -95,7 +95,7 @@ class ClusterStatus(_message.Message):
     model: _builtins.str
     """Name of the model, as served."""
     uptime_s: _builtins.float
-    """Since the controller started."""
+    """Of this controller; it starts anew when Ray restarts it."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Worker]:
         """By worker id."""
@@ -253,7 +253,7 @@ class RunningRequest(_message.Message):
     output_tokens: _builtins.int
     """Generated so far, as of the worker's last report."""
     age_s: _builtins.float
-    """Since it arrived at its gateway."""
+    """Since it came to this controller."""
     def __init__(
         self,
         *,
@@ -281,8 +281,7 @@ class RunningMove(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
-    STAGE_FIELD_NUMBER: _builtins.int
-    BYTES_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
     AGE_S_FIELD_NUMBER: _builtins.int
     move_id: _builtins.str
     request_id: _builtins.str
@@ -290,12 +289,12 @@ class RunningMove(_message.Message):
     source: _builtins.str
     """Worker ids."""
     target: _builtins.str
-    stage: _builtins.str
-    """"reserve", "copy" or "handover"."""
-    bytes: _builtins.int
-    """Arrived at the target so far."""
+    why: _builtins.str
+    """Who wanted it: "handoff", "operator", "drain", or "misplaced" (the request
+    decodes where only prefill is done).
+    """
     age_s: _builtins.float
-    """Since the reservation."""
+    """Since it was ordered."""
     def __init__(
         self,
         *,
@@ -304,13 +303,12 @@ class RunningMove(_message.Message):
         kind: _inference_pb2.MoveKind.ValueType = ...,
         source: _builtins.str = ...,
         target: _builtins.str = ...,
-        stage: _builtins.str = ...,
-        bytes: _builtins.int = ...,
+        why: _builtins.str = ...,
         age_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "bytes", b"bytes", "kind", b"kind", "move_id", b"move_id", "request_id", b"request_id", "source", b"source", "stage", b"stage", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "kind", b"kind", "move_id", b"move_id", "request_id", b"request_id", "source", b"source", "target", b"target", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

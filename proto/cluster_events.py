@@ -40,12 +40,14 @@ class GatewayDied:
 class WorkerRegistered:
     """A worker is there, or there again; `view` has all it holds.
 
-    `cached` are the prefix hashes of its cached and held full blocks.
+    `cached` are the prefix hashes of its cached and held full blocks. `number` is
+    that of its last heartbeat: the next one tells what has changed since this.
     """
 
     info: WorkerInfo
     view: WorkerView
     cached: tuple[PrefixHash, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +73,16 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEnded:
-    """A worker has finished or dropped a request."""
+    """A worker has finished or dropped a request.
+
+    `refused` says why it would not run it at all (it is to be placed elsewhere);
+    empty for one that has finished or was cancelled.
+    """
 
     request_id: RequestId
     epoch: Epoch
     worker: WorkerKey
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

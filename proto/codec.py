@@ -14,8 +14,18 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from . import batch, cluster_events, effects, gateway_events, ids, move, requests, timers
-from . import views, worker_events
+from . import (
+    batch,
+    cluster_events,
+    effects,
+    gateway_events,
+    ids,
+    move,
+    requests,
+    timers,
+    views,
+    worker_events,
+)
 
 TAG = "@"
 _MODULES = (
@@ -94,14 +104,14 @@ def _bare(hint: Any) -> Any:
     return hint
 
 
-def _decode_fields(kind: type[Any], data: dict[str, Any]) -> Any:
+def _decode_fields(kind: Any, data: dict[str, Any]) -> Any:
     readers = _decoders(kind)
     unknown = data.keys() - readers.keys() - {TAG}
     if unknown:
-        raise CodecError(f"{kind.__name__}: unknown field {sorted(unknown)[0]!r}")
+        raise CodecError(f"{kind.__name__}: unknown field {min(unknown)!r}")
     missing = readers.keys() - data.keys()
     if missing:
-        raise CodecError(f"{kind.__name__}: missing field {sorted(missing)[0]!r}")
+        raise CodecError(f"{kind.__name__}: missing field {min(missing)!r}")
     values = {}
     for name, read in readers.items():
         try:
@@ -112,7 +122,7 @@ def _decode_fields(kind: type[Any], data: dict[str, Any]) -> Any:
 
 
 @cache
-def _decoders(kind: type[Any]) -> dict[str, Convert]:
+def _decoders(kind: Any) -> dict[str, Convert]:
     hints = typing.get_type_hints(kind)
     return {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
 

@@ -49,7 +49,8 @@ class Digest:
     def record(self, now_ns: int, event: Any, effects: Sequence[Any]) -> None:
         """Take one step in."""
         self.steps += 1
-        self._hash.update(_text([now_ns, encode(event), [encode(e) for e in effects]]))
+        step = [now_ns, encode(event), [encode(effect) for effect in effects]]
+        self._hash.update(_text(step).encode())
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -73,7 +74,7 @@ class FileRecorder:
 
 def effects_digest(effects: Sequence[Any]) -> str:
     """A short digest of one step's effects."""
-    return xxh3_128(_text([encode(effect) for effect in effects])).hexdigest()
+    return xxh3_128(_text([encode(effect) for effect in effects]).encode()).hexdigest()
 
 
 def read_steps(path: Path) -> Iterator[Step]:

@@ -70,7 +70,7 @@ class PromptMaker:
             gateway_id=gateway_id,
             token_ids=token_ids,
             max_tokens=arrival.output_tokens,
-            sampling=SamplingParams(seed=xxh3_64_intdigest(f"{self._seed}/{index}") >> 16),
+            sampling=SamplingParams(seed=xxh3_64_intdigest(f"{self._seed}/{index}".encode()) >> 16),
             stop_token_ids=self._stop_token_ids,
             arrived_ns=now_ns,
             block_hashes=quick_block_hashes(token_ids, self._block_tokens),

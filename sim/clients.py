@@ -55,9 +55,7 @@ class Clients:
             request_id=request.request_id,
             gateway_id=request.gateway_id,
             prompt_tokens=request.prompt_tokens,
-            max_tokens=min(
-                request.max_tokens, self._context_tokens_max - request.prompt_tokens
-            ),
+            max_tokens=min(request.max_tokens, self._context_tokens_max - request.prompt_tokens),
             stop_token_ids=request.stop_token_ids,
             asked_ns=now_ns,
             truth=TrueStream(request) if self._checked else None,

@@ -24,9 +24,7 @@ class BlockContent:
 
     def __init__(self, blocks: int, block_tokens: int, layers: int) -> None:
         self._block_tokens = block_tokens
-        self._slots = [
-            [[EMPTY] * block_tokens for _ in range(layers)] for _ in range(blocks)
-        ]
+        self._slots = [[[EMPTY] * block_tokens for _ in range(layers)] for _ in range(blocks)]
 
     def compute(self, batch: Batch, find: Find) -> tuple[SampledToken | None, ...]:
         """Read and write all of a batch; one token per chunk that draws."""

@@ -39,14 +39,14 @@ class Injector:
         self._world.heal()
 
     def _begin(self, fault: Fault) -> None:
-        if isinstance(fault, HangUp):
-            self._world.hang_up(RequestId(f"r{fault.index}"))
-        elif not self._healed:
+        if not self._healed or isinstance(fault, HangUp):
             self._hurt(fault)
 
     def _hurt(self, fault: Fault) -> None:
         world = self._world
         match fault:
+            case HangUp(index=index):
+                world.hang_up(RequestId(f"r{index}"))
             case Crash(worker_id=worker_id):
                 world.kill_worker(worker_id, fault.noticed_ns)
                 self._later(fault.down_ns, world.start_worker, worker_id)

@@ -14,6 +14,8 @@ from random import Random
 from ..proto.ids import WorkerId
 from .clock import NS_PER_S
 
+TIMEOUT_NS = 10 * NS_PER_S  # a copy that has not left by then fails, as transports do
+
 
 class Fate(Enum):
     """What becomes of a copy."""
@@ -81,9 +83,12 @@ class Links:
         """Put a copy in the queue of both ports, now."""
         start_ns = max(now_ns, self._out_free_ns[source], self._in_free_ns[target])
         sent_ns = start_ns + self.pass_ns(source, target, transfer_bytes)
+        fate = self._draw_fate()
+        if sent_ns > now_ns + TIMEOUT_NS:
+            sent_ns, fate = now_ns + TIMEOUT_NS, Fate.FAILS
         self._out_free_ns[source] = self._in_free_ns[target] = sent_ns
         latency_ns = max(self._specs[source].latency_ns, self._specs[target].latency_ns)
-        return Passage(sent_ns, sent_ns + latency_ns, self._draw_fate())
+        return Passage(sent_ns, sent_ns + latency_ns, fate)
 
     def _draw_fate(self) -> Fate:
         if not (self._fail or self._damage):

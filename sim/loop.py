@@ -27,7 +27,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds."""
         return self.now_ns / NS_PER_S
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # typeshed ties args to the callback's own
         self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """As asyncio's, on whole nanoseconds and with ties in order of asking."""

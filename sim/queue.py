@@ -30,7 +30,9 @@ class EventQueue:
         """Run `action(argument)` at `at_ns`, or now if that is past."""
         self._tickets += 1
         now_ns = self.now_ns
-        heappush(self._heap, (at_ns if at_ns > now_ns else now_ns, self._tickets, action, argument))
+        if at_ns < now_ns:
+            at_ns = now_ns
+        heappush(self._heap, (at_ns, self._tickets, action, argument))
 
     def ticket(self) -> int:
         """A place among entries of equal time, for an entry pushed later by `at_ticket`."""

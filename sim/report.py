@@ -39,9 +39,7 @@ def _totals(scenario: Scenario, metrics: Metrics) -> Table:
     table.add_column("what")
     table.add_column("value", justify="right")
     pools = " ".join(f"{pool.count}×{pool.name}({pool.blocks})" for pool in scenario.pools)
-    ended = (
-        f"{metrics.completed} / {metrics.rejected} / {metrics.failed} / {metrics.cancelled}"
-    )
+    ended = f"{metrics.completed} / {metrics.rejected} / {metrics.failed} / {metrics.cancelled}"
     rows = {
         "pools (KV blocks per worker)": pools,
         "seed": str(scenario.seed),

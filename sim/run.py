@@ -15,6 +15,7 @@ from .inject import Injector
 from .invariants import leftovers
 from .queue import EventQueue
 from .scenario import PoissonSpec, Scenario, TraceSpec
+from .supervisor import Supervisor
 from .transcript import Transcript
 from .workload import poisson, read_azure, read_mooncake, scaled, spread
 from .world import Watching, World, queue_world
@@ -39,15 +40,7 @@ def arrivals_of(scenario: Scenario) -> list[Arrival]:
     """The workload of a scenario. Raises TraceError."""
     spec = scenario.workload
     if isinstance(spec, PoissonSpec):
-        return poisson(
-            rate_per_s=spec.rate_per_s,
-            requests=spec.requests,
-            prompt=spec.prompt,
-            output=spec.output,
-            shared_prefix_tokens=spec.shared_prefix_tokens,
-            prefix_groups=spec.prefix_groups,
-            seed=scenario.seed,
-        )
+        return poisson(spec, scenario.seed)
     return _trace(spec, scenario.seed)
 
 
@@ -96,6 +89,7 @@ class Run:
         self.heal_ns = to_ns(spec.until_s)
         if self.plan:
             world.scheduler.at(self.heal_ns, self._heal, None)
+            Supervisor(world)
         world.scheduler.at(arrivals[0].at_ns, self._arrive, 0)
 
     @property

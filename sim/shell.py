@@ -33,7 +33,9 @@ class QueueShell:
 
     __slots__ = ("_closed", "_frozen", "_mail", "_perform", "_queue", "_step", "_timers", "_watch")
 
-    def __init__(self, queue: EventQueue, step: Step, perform: Perform, watch: Watch | None) -> None:
+    def __init__(
+        self, queue: EventQueue, step: Step, perform: Perform, watch: Watch | None
+    ) -> None:
         self._queue = queue
         self._step = step
         self._perform = perform

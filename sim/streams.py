@@ -10,6 +10,7 @@ from ..proto.requests import Request, SampledToken
 
 VOCAB = 1 << 12
 TOKENS = tuple(SampledToken(token_id=token_id) for token_id in range(VOCAB))
+DRAW = 0xD4A3  # sets a token apart from a tag of the same content
 EMPTY = 0  # the tag of a slot that was never written
 
 
@@ -20,7 +21,7 @@ def tag_after(tag: int, token_id: int) -> int:
 
 def draw(seed: int, tag: int) -> int:
     """The token that follows the prefix `tag`."""
-    return hash((seed, tag, "draw")) % VOCAB
+    return hash((seed, tag, DRAW)) % VOCAB
 
 
 def draw_by_position(seed: int, position: int) -> SampledToken:

@@ -42,7 +42,7 @@ class Transcript:
         """One digest of the whole world; the order in which cores came up is no part of it."""
         whole = xxh3_128()
         for core in sorted(self._digests):
-            whole.update(f"{core} {self._digests[core].hexdigest()}\n")
+            whole.update(f"{core} {self._digests[core].hexdigest()}\n".encode())
         return whole.hexdigest()
 
     def close(self) -> None:

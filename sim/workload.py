@@ -17,23 +17,14 @@ from random import Random
 from .arrivals import Arrival, Segment
 from .clock import NS_PER_S, to_ns
 from .errors import TraceError
-from .lengths import Fixed, Lognormal, Uniform
+from .scenario import PoissonSpec
 
 MOONCAKE_BLOCK_TOKENS = 512
 AZURE_COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
 
 
-def poisson(
-    *,
-    rate_per_s: float,
-    requests: int,
-    prompt: Fixed | Uniform | Lognormal,
-    output: Fixed | Uniform | Lognormal,
-    shared_prefix_tokens: int,
-    prefix_groups: int,
-    seed: int,
-) -> list[Arrival]:
-    """`requests` arrivals with exponential gaps.
+def poisson(spec: PoissonSpec, seed: int) -> list[Arrival]:
+    """`spec.requests` arrivals with exponential gaps.
 
     With `prefix_groups` > 0 each prompt begins with up to `shared_prefix_tokens`
     tokens that it has in common with the other prompts of its group.
@@ -41,17 +32,17 @@ def poisson(
     random = Random(f"workload {seed}")
     at_s = 0.0
     arrivals: list[Arrival] = []
-    for index in range(requests):
-        at_s += random.expovariate(rate_per_s)
-        tokens = prompt.draw(random)
-        shared = min(shared_prefix_tokens, tokens - 1) if prefix_groups else 0
-        group = random.randrange(prefix_groups) if prefix_groups else 0
+    for index in range(spec.requests):
+        at_s += random.expovariate(spec.rate_per_s)
+        tokens = spec.prompt.draw(random)
+        shared = min(spec.shared_prefix_tokens, tokens - 1) if spec.prefix_groups else 0
+        group = random.randrange(spec.prefix_groups) if spec.prefix_groups else 0
         segments = (Segment(f"group/{group}", shared), Segment(f"own/{index}", tokens - shared))
         arrivals.append(
             Arrival(
                 at_ns=to_ns(at_s),
                 segments=segments if shared else segments[1:],
-                output_tokens=output.draw(random),
+                output_tokens=spec.output.draw(random),
             )
         )
     return arrivals

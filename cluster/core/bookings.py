@@ -14,12 +14,13 @@ class Booking:
     """What one request will take of one worker."""
 
     tokens: int  # to prefill
+    prefills: int  # 1 if it will prefill there
     blocks: int
     streams: int  # 1 if it will decode there
     booked_ns: int
 
 
-NOTHING = Booking(tokens=0, blocks=0, streams=0, booked_ns=0)
+NOTHING = Booking(tokens=0, prefills=0, blocks=0, streams=0, booked_ns=0)
 
 
 class Bookings:
@@ -73,6 +74,7 @@ class Bookings:
         for worker, held in self._by_worker.items():
             total = self._sums[worker]
             assert total.tokens == sum(b.tokens for b in held.values()), worker
+            assert total.prefills == sum(b.prefills for b in held.values()), worker
             assert total.blocks == sum(b.blocks for b in held.values()), worker
             assert total.streams == sum(b.streams for b in held.values()), worker
 
@@ -80,6 +82,7 @@ class Bookings:
         before = self._sums.get(worker, NOTHING)
         self._sums[worker] = Booking(
             tokens=before.tokens + sign * booking.tokens,
+            prefills=before.prefills + sign * booking.prefills,
             blocks=before.blocks + sign * booking.blocks,
             streams=before.streams + sign * booking.streams,
             booked_ns=0,

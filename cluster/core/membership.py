@@ -186,14 +186,15 @@ class Membership:
                 gone.append(record)
         return gone
 
-    def last_of_its_kind(self, record: WorkerRecord) -> str:
-        """"prefill" or "decode" if no other worker could do it without `record`, else ""."""
-        others = [r for r in self.placeable() if r is not record]
-        if record.prefills and not any(r.prefills for r in others):
-            return "prefill"
-        if record.decodes and not any(r.decodes for r in others):
-            return "decode"
-        return ""
+    def only_here(self, record: WorkerRecord) -> tuple[str, ...]:
+        """What no other worker that takes new work could do: "prefill", "decode"."""
+        others = [other for other in self.placeable() if other is not record]
+        kinds = []
+        if record.prefills and not any(other.prefills for other in others):
+            kinds.append("prefill")
+        if record.decodes and not any(other.decodes for other in others):
+            kinds.append("decode")
+        return tuple(kinds)
 
     def check(self) -> None:
         """Programmer's errors only."""

@@ -67,7 +67,7 @@ def order(
     cluster.moves.add(move)
     tracked.target = target
     blocks = blocks_for(tracked.known_tokens + 1, cluster.block_tokens)
-    booking = Booking(tokens=0, blocks=blocks, streams=1, booked_ns=now_ns)
+    booking = Booking(tokens=0, prefills=0, blocks=blocks, streams=1, booked_ns=now_ns)
     cluster.bookings.book(target, tracked.request_id, booking)
     cluster.tell_worker(tracked.owner, MoveOrdered(order=move.order))
     return move
@@ -76,9 +76,10 @@ def order(
 def end_move(
     cluster: Cluster, move: OpenMove, error: str, report: MoveReport | None = None
 ) -> None:
-    """A move is over: whoever asked for it is answered."""
+    """A move is over: whoever asked for it is answered. `error` is empty if it committed."""
     cluster.moves.end(move)
-    cluster.bookings.end(move.order.target, move.order.request_id)
+    if error:  # else it counts until the target's view lists the request
+        cluster.bookings.end(move.order.target, move.order.request_id)
     if move.ask_id is not None:
         cluster.answer(move.ask_id, error, report)
 
@@ -94,13 +95,13 @@ def end_silent(cluster: Cluster, now_ns: int) -> None:
     """Moves of which nothing was heard for too long count as ended."""
     limit_ns = cluster.limits.move_ns_max
     for move in cluster.moves.silent(now_ns - limit_ns):
+        if move.committed:
+            end_move(cluster, move, "")
+            continue
         tracked = cluster.requests.get(move.order.request_id)
         assert tracked is not None, move
-        end_move(
-            cluster,
-            move,
-            f"move {move.order.move_id}: no end heard within move_ns_max ({limit_ns} ns)",
-        )
+        name = move.order.move_id
+        end_move(cluster, move, f"move {name}: no end heard for move_ns_max ({limit_ns} ns)")
         note_abort(cluster, tracked, now_ns)
 
 

@@ -31,6 +31,7 @@ class OpenMove:
     started_ns: int
     heard_ns: int
     ask_id: str | None = None
+    committed: bool = False  # the target's view lists the request; the report is to come
 
 
 class OpenMoves:

@@ -34,7 +34,8 @@ def candidate(cluster: Cluster, record: WorkerRecord, hit_tokens: int) -> Candid
         role=record.role,
         booked_tokens=booked.tokens,
         booked_blocks=booked.blocks,
-        booked_requests=booked.streams,
+        booked_prefills=booked.prefills,
+        booked_streams=booked.streams,
         hit_tokens=hit_tokens,
     )
 
@@ -104,11 +105,12 @@ def _book(
     tokens = max(1, request.known_tokens - hit_tokens)
     first = Booking(
         tokens=tokens,
+        prefills=1,
         blocks=blocks,
         streams=1 if placement.decode is None else 0,
         booked_ns=now_ns,
     )
     cluster.bookings.book(placement.prefill, request.request_id, first)
     if placement.decode is not None:
-        second = Booking(tokens=0, blocks=blocks, streams=1, booked_ns=now_ns)
+        second = Booking(tokens=0, prefills=0, blocks=blocks, streams=1, booked_ns=now_ns)
         cluster.bookings.book(placement.decode, request.request_id, second)

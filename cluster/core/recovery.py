@@ -12,9 +12,7 @@ from .state import Cluster
 
 def cancel(cluster: Cluster, tracked: TrackedRequest) -> None:
     """Tell every worker that may hold the request to forget it, as far as it is known."""
-    event = RequestCancelled(
-        request_id=tracked.request_id, epoch=through(tracked.epoch.attempt)
-    )
+    event = RequestCancelled(request_id=tracked.request_id, epoch=through(tracked.epoch.attempt))
     for key in (tracked.owner, tracked.target):
         if key is not None and cluster.members.current(key) is not None:
             cluster.tell_worker(key, event)

@@ -28,9 +28,7 @@ class Cluster:
         self.queue = AdmissionQueue()
         self.bookings = Bookings(limits.booking_ns_max)
         self.moves = OpenMoves()
-        self.prefixes = PrefixIndex(
-            block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max
-        )
+        self.prefixes = PrefixIndex(block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max)
         # Workers that drain, and the asks to be answered when they are empty.
         self.drains: dict[WorkerKey, list[str]] = {}
         self.dead_gateways: dict[GatewayId, None] = {}  # bounded, oldest first
@@ -64,7 +62,8 @@ class Cluster:
                 assert self.moves.involving(record.key) == [], record.key
         for move in self.moves.all():
             held = self.requests.get(move.order.request_id)
-            assert held is not None and held.owner is not None, move.order
+            assert held is not None, move.order
+            assert held.owner is not None, move.order
         for key in self.drains:
             assert self.members.current(key) is not None, key
         asks = sum(len(ids) for ids in self.drains.values()) + self.moves.asks()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,7 +14,7 @@ from ...workers.live.worker import worker_class
 from .config import ClusterConfig, ConfigError, PoolConfig
 from .controller import controller_class
 from .gateway import gateway_class
-from .ray_session import connect
+from .ray_session import connect, session_folder
 from .resources import check_resources
 from .setups import controller_setup, gateway_setup, worker_setup
 
@@ -165,7 +164,7 @@ def _await_workers(config: ClusterConfig, actors: Actors, progress: Progress) ->
         if time.monotonic() > deadline:
             raise ConfigError(
                 f"{alive} of {config.workers} workers came up within {START_TIMEOUT_S:g} s; "
-                f"Ray's logs: {_log_folder()}"
+                f"Ray's logs: {session_folder()}/logs"
             )
         _raise_worker_error(actors)
         time.sleep(POLL_S)
@@ -187,10 +186,6 @@ def _result(ref: Any) -> str:
         return str(ray.get(ref))
     except RayActorError:
         return ""  # dying; Ray restarts it, the deadline bounds that
-
-
-def _log_folder() -> Path:
-    return Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
 
 
 def _end(actors: Actors | None, embedded: bool) -> None:

@@ -6,6 +6,7 @@ register again with all they hold, and gateways repeat what it forgot.
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ import ray
 from ray.exceptions import RayActorError
 
 from ...proto.cluster_events import ClusterStarted, GatewayDied
-from ...proto.effects import AnswerAsk, RetireWorker, ToGateway, ToWorker
+from ...proto.effects import AnswerAsk, ClusterEffect, RetireWorker, ToGateway, ToWorker
 from ...proto.ids import GatewayId, WorkerId
+from ...proto.timers import ClearTimer, SetTimer
 from ...proto.worker_events import ViewAsked
 from ...workers.live.core_shell import CoreShell
 from ...workers.live.loop_thread import LoopThread
@@ -86,11 +88,9 @@ class ControllerActor:
             self._shell.post(event)
 
     async def _status(self) -> Any:
-        import time
-
         return self._core.status(time.monotonic_ns())
 
-    def _perform(self, effect: Any) -> None:
+    def _perform(self, effect: ClusterEffect) -> None:
         match effect:
             case ToWorker(key=key, event=event):
                 self._post.worker(key, event)
@@ -101,6 +101,8 @@ class ControllerActor:
                 self._post.gateway(asker, effect)
             case RetireWorker(key=key):
                 log.info("retired worker=%s", key)
+            case SetTimer() | ClearTimer():
+                raise AssertionError("timers are the CoreShell's")
 
     async def _watch(self, gateway_id: GatewayId) -> None:
         """Tells the core when a gateway's process is gone."""

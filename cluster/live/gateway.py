@@ -18,13 +18,14 @@ from ...proto.effects import (
     DeliverTokens,
     EndStream,
     FailStream,
+    GatewayEffect,
     ToController,
-    ToGateway,
     ToWorker,
 )
 from ...proto.gateway_events import ClientGone, GenerateAsked, StopFound
 from ...proto.ids import GatewayId, RequestId, WorkerId
 from ...proto.requests import Request
+from ...proto.timers import ClearTimer, SetTimer
 from ...proto.views import Role
 from ...workers.live.core_shell import CoreShell
 from ...workers.live.loop_thread import LoopThread
@@ -191,7 +192,7 @@ class GatewayActor:
             else:
                 self._shell.post(event)
 
-    def _perform(self, effect: Any) -> None:
+    def _perform(self, effect: GatewayEffect) -> None:
         match effect:
             case DeliverTokens() | EndStream() | FailStream():
                 self._streams.push(effect)
@@ -199,8 +200,8 @@ class GatewayActor:
                 self._post.controller(event)
             case ToWorker(key=key, event=event):
                 self._post.worker(key, event)
-            case ToGateway(gateway_id=gateway_id, event=event):
-                self._post.gateway(gateway_id, event)
+            case SetTimer() | ClearTimer():
+                raise AssertionError("timers are the CoreShell's")
 
 
 def gateway_class() -> Any:

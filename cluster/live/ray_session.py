@@ -32,7 +32,17 @@ def connect(config: ClusterConfig) -> bool:
                 f"ray.address {address}: the cluster refused our token ({error}). Set "
                 "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
             ) from None
-    return ray._private.worker._global_node is not None and ray._private.worker._global_node.head
+    return _is_embedded()
+
+
+def session_folder() -> str:
+    """Where Ray of this process keeps its logs; empty if it does not run here."""
+    node = ray._private.worker._global_node  # noqa: SLF001  (Ray has no public name for it)
+    return "" if node is None else str(node.get_session_dir_path())
+
+
+def _is_embedded() -> bool:
+    return bool(getattr(ray._private.worker._global_node, "head", False))  # noqa: SLF001
 
 
 def _init(address: str | None, config: ClusterConfig) -> None:
@@ -41,7 +51,7 @@ def _init(address: str | None, config: ClusterConfig) -> None:
         namespace=config.ray.namespace,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        **({"include_dashboard": False} if address == "local" else {}),
+        include_dashboard=False if address == "local" else None,
     )
 
 

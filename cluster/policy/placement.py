@@ -51,8 +51,8 @@ class MoveAsk:
 class Candidate:
     """A worker that may be chosen: its last view, and what was placed on it since.
 
-    `booked_tokens` are prompt tokens to compute, `booked_blocks` blocks to
-    allocate and `booked_requests` streams to come that the view cannot show yet.
+    The view cannot show yet: `booked_prefills` requests with `booked_tokens` prompt
+    tokens to compute, `booked_blocks` blocks to allocate, `booked_streams` to decode.
     `hit_tokens` of the request's prefix are cached there.
     """
 
@@ -61,7 +61,8 @@ class Candidate:
     role: Role
     booked_tokens: int = 0
     booked_blocks: int = 0
-    booked_requests: int = 0
+    booked_prefills: int = 0
+    booked_streams: int = 0
     hit_tokens: int = 0
 
     @property
@@ -86,7 +87,7 @@ class Candidate:
     @property
     def streams(self) -> int:
         """Requests that decode there, or are booked to."""
-        return self.view.running + self.booked_requests
+        return self.view.running + self.booked_streams
 
     @property
     def blocks_available(self) -> int:

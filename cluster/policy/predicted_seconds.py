@@ -22,6 +22,14 @@ from .placement import SLO, Candidate, MoveAsk, Placement, PlacementAsk, blocks_
 # Compared left to right: SLOs missed, nanoseconds of all, then the lower ids.
 Score = tuple[int, float, WorkerKey, WorkerKey]
 Choice = tuple[Score, Placement]
+_AT_LEAST_1 = (
+    "chunk_tokens",
+    "backlog_ns_max",
+    "waiting_max",
+    "shortlist",
+    "output_tokens_expected",
+)
+_AT_LEAST_0 = ("in_place_tokens_max", "reserve_tokens", "link_latency_ns")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +45,8 @@ class PredictedSeconds:
     # Longest queue, ns, of a worker that gets more. Lower: later, better informed choices;
     # below the heartbeat's period workers run dry.
     backlog_ns_max: int = 4_000_000_000
+    # Requests that may wait on a worker that gets more; below its own queue_len_max.
+    waiting_max: int = 128
     # Output tokens a request is assumed to make, at most its own maximum.
     output_tokens_expected: int = 128
     # Room for output, tokens, that a decode worker must have beyond the prompt.
@@ -49,15 +59,18 @@ class PredictedSeconds:
     )
 
     def __post_init__(self) -> None:
-        for name in ("chunk_tokens", "backlog_ns_max", "shortlist", "output_tokens_expected"):
+        for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1")
-        for name in ("in_place_tokens_max", "reserve_tokens", "link_latency_ns"):
+        for name in _AT_LEAST_0:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} ({getattr(self, name)}) must not be below 0")
 
     def place(
-        self, ask: PlacementAsk, candidates: Sequence[Candidate], now_ns: int
+        self,
+        ask: PlacementAsk,
+        candidates: Sequence[Candidate],
+        now_ns: int,  # noqa: ARG002
     ) -> Placement | None:
         """The best of all ways to run the request, or None if no worker has room."""
         reserve = min(self.reserve_tokens, ask.output_tokens_max)
@@ -72,7 +85,10 @@ class PredictedSeconds:
         return min(choices, key=lambda choice: choice[0])[1] if choices else None
 
     def pick_target(
-        self, ask: MoveAsk, candidates: Sequence[Candidate], now_ns: int
+        self,
+        ask: MoveAsk,
+        candidates: Sequence[Candidate],
+        now_ns: int,  # noqa: ARG002
     ) -> WorkerKey | None:
         """The decoding worker with room whose copy and next tokens cost least."""
         best: tuple[float, WorkerKey] | None = None
@@ -100,6 +116,7 @@ class PredictedSeconds:
     def _takes_prefill(self, candidate: Candidate, ask: PlacementAsk, further: int) -> bool:
         return (
             _has_room(candidate, ask, further)
+            and candidate.view.waiting + candidate.booked_prefills < self.waiting_max
             and self._queue_ns(candidate) <= self.backlog_ns_max
         )
 

@@ -19,7 +19,10 @@ class RoundRobin:
         self._decode: WorkerKey | None = None
 
     def place(
-        self, ask: PlacementAsk, candidates: Sequence[Candidate], now_ns: int
+        self,
+        ask: PlacementAsk,
+        candidates: Sequence[Candidate],
+        now_ns: int,  # noqa: ARG002
     ) -> Placement | None:
         """The next worker that prefills; a mixed one keeps it, others hand off in turn."""
         tokens = ask.known_tokens + 1
@@ -42,7 +45,10 @@ class RoundRobin:
         )
 
     def pick_target(
-        self, ask: MoveAsk, candidates: Sequence[Candidate], now_ns: int
+        self,
+        ask: MoveAsk,
+        candidates: Sequence[Candidate],
+        now_ns: int,  # noqa: ARG002
     ) -> WorkerKey | None:
         """The next worker that decodes and has room."""
         target = _after(

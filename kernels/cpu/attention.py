@@ -24,7 +24,7 @@ _WORD = types.int64
 _INTS = types.int32[::1]
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _multiply(
     a: Any, a_stride: Any, b: Any, b_stride: Any, depth: Any, start: Any,
     start_stride: Any, c: Any, c_stride: Any, first: Any, rows: Any,
@@ -41,7 +41,7 @@ def _multiply(
         row += count
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc]
+@njit(nogil=True, cache=True)
 def _find_runs(sequences: Any, positions: Any) -> Any:
     """First row of each run, and the row count at the end."""
     rows = len(positions)
@@ -61,7 +61,7 @@ def _find_runs(sequences: Any, positions: Any) -> Any:
     return starts[: runs + 1]
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _gather(
     first: Any, stop: Any, table: Any, cache: Any, values: Any, head: Any,
     layer: Any, keys: Any, value_tile: Any,
@@ -80,7 +80,7 @@ def _gather(
         copy_row(cache + values + 4 * at, value_tile.ctypes.data + target, size)
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _attend_run(
     q: Any, q_stride: Any, out: Any, head: Any, rows: Any, first_position: Any,
     table: Any, layer: Any, scale: Any,
@@ -140,7 +140,7 @@ def _attend_run(
         )
 
 
-@njit(  # type: ignore[misc]
+@njit(
     types.void(
         _WORD, _WORD, _WORD, types.int32[:, ::1], _INTS, _INTS, types.int64[::1],
         types.float32, _WORD,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import binding, ir
+from numba.extending import intrinsic
 
 LANES = 16
 FLOAT = ir.FloatType()
@@ -27,6 +28,10 @@ HAS_AVX512 = bool(binding.get_host_cpu_features().get("avx512f", False))
 # llvmlite has no types.
 Value = Any
 Builder = Any
+
+# numba types the decorated function with its leading typing context, which callers
+# never pass.
+inline_llvm: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
 
 
 def word(number: int) -> Value:
@@ -80,9 +85,7 @@ def fma(builder: Builder, a: Value, b: Value, c: Value) -> Value:
     return call(builder, "fma", [a, b, c])
 
 
-def fold(
-    builder: Builder, vector: Value, combine: Callable[[Value, Value], Value]
-) -> Value:
+def fold(builder: Builder, vector: Value, combine: Callable[[Value, Value], Value]) -> Value:
     """The 16 lanes combined in a fixed tree: halves, quarters, pairs, one."""
     width = LANES // 2
     while width:

@@ -38,11 +38,11 @@ class CpuKernels:
     def __init__(self, threads: int | None = None) -> None:
         self._zeros = torch.zeros(0)
         self._threads = 0
-        self.set_threads(numba.config.NUMBA_NUM_THREADS if threads is None else threads)
+        self.set_threads(_threads_max() if threads is None else threads)
 
     def set_threads(self, threads: int) -> None:
         """How many threads a kernel may use; the results are the same for any."""
-        limit = numba.config.NUMBA_NUM_THREADS
+        limit = _threads_max()
         if not 1 <= threads <= limit:
             raise ValueError(f"threads ({threads}) is not within 1..{limit} (cores)")
         self._threads = threads
@@ -56,13 +56,9 @@ class CpuKernels:
         data = padded.view(panels, PANEL, in_features).transpose(1, 2).contiguous()
         if self._zeros.numel() < panels * PANEL:
             self._zeros = torch.zeros(panels * PANEL)
-        return PackedWeight(
-            data=data, in_features=in_features, out_features=out_features
-        )
+        return PackedWeight(data=data, in_features=in_features, out_features=out_features)
 
-    def linear(
-        self, x_TK: Tensor, packed: PackedWeight, bias_N: Tensor | None = None
-    ) -> Tensor:
+    def linear(self, x_TK: Tensor, packed: PackedWeight, bias_N: Tensor | None = None) -> Tensor:
         count, depth = x_TK.shape
         panels = packed.data.shape[0]
         assert depth == packed.in_features, (depth, packed.in_features)
@@ -175,9 +171,16 @@ class CpuKernels:
         return padded_N
 
 
+def _threads_max() -> int:
+    """The size of numba's pool: the cores this process may use."""
+    return int(vars(numba.config)["NUMBA_NUM_THREADS"])
+
+
 def _check_rows(x: Tensor) -> None:
     """float32, and dense behind the first dimension."""
     assert x.dtype == torch.float32, x.dtype
+    if x.is_contiguous():
+        return
     expected = 1
     for size, stride in zip(x.shape[:0:-1], x.stride()[:0:-1], strict=True):
         assert stride == expected, (x.shape, x.stride())
@@ -201,6 +204,4 @@ def _layer(q_THD: Tensor, kv_layer: Tensor) -> NDArray[np.int64]:
     heads = q_THD.shape[1]
     assert heads % kv_heads == 0, (heads, kv_heads)
     assert head_size % PANEL == 0, f"head size ({head_size}) is not a multiple of {PANEL}"
-    return np.array(
-        [_flat(kv_layer), blocks, heads, kv_heads, block_tokens, head_size], np.int64
-    )
+    return np.array([_flat(kv_layer), blocks, heads, kv_heads, block_tokens, head_size], np.int64)

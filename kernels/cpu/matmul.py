@@ -21,14 +21,14 @@ PIECE_PANELS = 2
 _WORD = types.int64
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _rows_at_once(rows: Any, depth: Any) -> Any:
     """Rows per block: a multiple of the tile, so that tiles stay full."""
     fitting = max(1, BLOCK_FLOATS // (depth * ROWS_MAX)) * ROWS_MAX
     return min(fitting, rows)
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _panel_rows(
     x: Any, x_stride: Any, panel: Any, bias: Any, y: Any, y_stride: Any,
     first: Any, stop: Any, depth: Any,
@@ -43,9 +43,7 @@ def _panel_rows(
         row += count
 
 
-@njit(  # type: ignore[misc]
-    types.void(*[_WORD] * 10), parallel=True, nogil=True, cache=True
-)
+@njit(types.void(*[_WORD] * 10), parallel=True, nogil=True, cache=True)
 def linear(
     x: Any, x_stride: Any, weight: Any, bias: Any, y: Any, y_stride: Any,
     rows: Any, depth: Any, panels: Any, threads: Any,

@@ -6,7 +6,6 @@ Addresses are bytes, sizes are floats and multiples of 16.
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic
 
 from . import emit
 from .vector_math import exponential
@@ -14,10 +13,8 @@ from .vector_math import exponential
 _WORD = types.int64
 
 
-@intrinsic  # type: ignore[misc]
-def norm_row(
-    typing_context: Any, x: Any, weight: Any, y: Any, size: Any, eps: Any
-) -> Any:
+@emit.inline_llvm
+def norm_row(typing_context: Any, x: Any, weight: Any, y: Any, size: Any, eps: Any) -> Any:
     """y = x / sqrt(mean(x^2) + eps) * weight. y may be x."""
     signature = types.void(_WORD, _WORD, _WORD, _WORD, types.float32)
 
@@ -43,7 +40,7 @@ def norm_row(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def add_row(typing_context: Any, total: Any, x: Any, size: Any) -> Any:
     """total += x."""
     signature = types.void(_WORD, _WORD, _WORD)
@@ -59,7 +56,7 @@ def add_row(typing_context: Any, total: Any, x: Any, size: Any) -> Any:
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def copy_row(typing_context: Any, source: Any, target: Any, size: Any) -> Any:
     """target = source."""
     signature = types.void(_WORD, _WORD, _WORD)
@@ -74,7 +71,7 @@ def copy_row(typing_context: Any, source: Any, target: Any, size: Any) -> Any:
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def rotate_row(typing_context: Any, x: Any, cos: Any, sin: Any, half: Any) -> Any:
     """Rotate each pair (x[i], x[i + half]) by its angle, in place."""
     signature = types.void(_WORD, _WORD, _WORD, _WORD)
@@ -97,7 +94,7 @@ def rotate_row(typing_context: Any, x: Any, cos: Any, sin: Any, half: Any) -> An
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def gate_row(typing_context: Any, gate: Any, up: Any, y: Any, size: Any) -> Any:
     """y = gate / (1 + e^-gate) * up."""
     signature = types.void(_WORD, _WORD, _WORD, _WORD)

@@ -19,12 +19,12 @@ _FLOAT = types.float32
 _INTS = types.int32[::1]
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _shares(rows: Any, size: Any, threads: Any) -> Any:
     return 1 if rows * size < ALONE_FLOATS else min(threads, rows)
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _norm_rows(
     first: Any, stop: Any, inner: Any, x: Any, stride: Any, weight: Any, y: Any,
     size: Any, eps: Any,
@@ -34,7 +34,7 @@ def _norm_rows(
         norm_row(at, weight, y + 4 * size * row, size, eps)
 
 
-@njit(  # type: ignore[misc]
+@njit(
     types.void(_WORD, _WORD, _WORD, _WORD, _WORD, _WORD, _WORD, _FLOAT, _WORD),
     parallel=True, nogil=True, cache=True,
 )  # fmt: skip
@@ -53,7 +53,7 @@ def norm(
         _norm_rows(first, stop, inner, x, stride, weight, y, size, eps)
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _add_norm_rows(
     first: Any, stop: Any, x: Any, stride: Any, residual: Any, weight: Any, y: Any,
     size: Any, eps: Any,
@@ -64,7 +64,7 @@ def _add_norm_rows(
         norm_row(residual + here, weight, y + here, size, eps)
 
 
-@njit(  # type: ignore[misc]
+@njit(
     types.void(_WORD, _WORD, _WORD, _WORD, _WORD, _WORD, _WORD, _FLOAT, _WORD),
     parallel=True, nogil=True, cache=True,
 )  # fmt: skip
@@ -82,16 +82,14 @@ def add_norm(
         _add_norm_rows(first, stop, x, stride, residual, weight, y, size, eps)
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _gate_rows(first: Any, stop: Any, x: Any, stride: Any, y: Any, size: Any) -> None:
     for row in range(first, stop):
         gate = x + 4 * stride * row
         gate_row(gate, gate + 4 * size, y + 4 * size * row, size)
 
 
-@njit(  # type: ignore[misc]
-    types.void(*[_WORD] * 6), parallel=True, nogil=True, cache=True
-)
+@njit(types.void(*[_WORD] * 6), parallel=True, nogil=True, cache=True)
 def gate(x: Any, stride: Any, y: Any, rows: Any, size: Any, threads: Any) -> None:
     """y [rows, size] = silu(first half of x's row) * second half."""
     shares = _shares(rows, 2 * size, threads)
@@ -103,7 +101,7 @@ def gate(x: Any, stride: Any, y: Any, rows: Any, size: Any, threads: Any) -> Non
         _gate_rows(first, stop, x, stride, y, size)
 
 
-@njit(inline="always")  # type: ignore[misc]
+@njit(inline="always")
 def _rope_row(
     q: Any, k: Any, v: Any, cos: Any, sin: Any, key_at: Any, value_at: Any,
     head_step: Any, heads: Any, kv_heads: Any, size: Any,
@@ -117,7 +115,7 @@ def _rope_row(
         copy_row(v + 4 * size * head, value_at + 4 * head_step * head, size)
 
 
-@njit(  # type: ignore[misc]
+@njit(
     types.void(*[_WORD] * 8, _INTS, _INTS, types.int64[::1]),
     nogil=True, cache=True,
 )  # fmt: skip

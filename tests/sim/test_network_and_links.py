@@ -1,5 +1,7 @@
 """Messages and copies, with and without faults."""
 
+from typing import Any
+
 from splitweave.proto.ids import WorkerId
 from splitweave.sim.links import Fate, Links, LinkSpec
 from splitweave.sim.network import Network, Trouble
@@ -8,20 +10,20 @@ from splitweave.sim.queue import EventQueue
 A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
 
 
-def _send(network, queue, count, source="x", target="y"):
+def _send(network: Any, queue: Any, count: int, source: Any = "x", target: Any = "y") -> Any:
     seen = []
     for number in range(count):
         network.send(source, target, lambda n: seen.append((queue.now_ns, n)), number)
-    queue.run_until(10**9)
+    queue.run_until(queue.now_ns + 10**9)
     return seen
 
 
-def test_without_faults_each_message_arrives_once_in_order_after_the_latency():
+def test_without_faults_each_message_arrives_once_in_order_after_the_latency() -> None:
     queue = EventQueue()
     assert _send(Network(queue, 500, 0, 1), queue, 3) == [(500, 0), (500, 1), (500, 2)]
 
 
-def test_jitter_is_seeded():
+def test_jitter_is_seeded() -> None:
     runs = []
     for seed in (1, 1, 2):
         queue = EventQueue()
@@ -30,7 +32,7 @@ def test_jitter_is_seeded():
     assert [n for _, n in runs[0]] != sorted(n for _, n in runs[0])
 
 
-def test_trouble_loses_and_doubles_until_it_is_eased():
+def test_trouble_loses_and_doubles_until_it_is_eased() -> None:
     queue = EventQueue()
     network = Network(queue, 500, 0, 1)
     trouble = Trouble(loss=0.3, duplicate=0.3, delay_ns_max=1000)
@@ -42,7 +44,7 @@ def test_trouble_loses_and_doubles_until_it_is_eased():
     assert len(_send(network, queue, 50)) == 50
 
 
-def test_a_cut_party_hears_and_says_nothing():
+def test_a_cut_party_hears_and_says_nothing() -> None:
     queue = EventQueue()
     network = Network(queue, 500, 0, 1)
     network.cut("y")
@@ -56,19 +58,19 @@ def test_a_cut_party_hears_and_says_nothing():
     assert len(_send(network, queue, 5)) == 5
 
 
-def _links():
+def _links() -> Any:
     links = Links(1)
     for worker_id in (A, B, C):
         links.attach(worker_id, LinkSpec(bytes_per_s=1e9, latency_ns=10))
     return links
 
 
-def test_a_copy_takes_bytes_over_bandwidth_and_then_the_latency():
+def test_a_copy_takes_bytes_over_bandwidth_and_then_the_latency() -> None:
     passage = _links().book(A, B, 2000, 100)
     assert (passage.sent_ns, passage.landed_ns, passage.fate) == (2100, 2110, Fate.ARRIVES)
 
 
-def test_copies_through_one_port_queue_up_and_others_do_not():
+def test_copies_through_one_port_queue_up_and_others_do_not() -> None:
     links = _links()
     assert links.book(A, B, 1000, 0).sent_ns == 1000
     assert links.book(C, B, 1000, 0).sent_ns == 2000  # waits for B's port
@@ -76,7 +78,7 @@ def test_copies_through_one_port_queue_up_and_others_do_not():
     assert links.book(B, A, 1000, 0).sent_ns == 1000  # the other way is free
 
 
-def test_a_slow_port_slows_what_uses_it_until_healed():
+def test_a_slow_port_slows_what_uses_it_until_healed() -> None:
     links = _links()
     links.slow(B, 10.0)
     assert links.pass_ns(A, B, 1000) == links.pass_ns(B, C, 1000) == 10_000
@@ -85,7 +87,7 @@ def test_a_slow_port_slows_what_uses_it_until_healed():
     assert links.pass_ns(A, B, 1000) == 1000
 
 
-def test_bad_links_fail_or_damage_copies():
+def test_bad_links_fail_or_damage_copies() -> None:
     links = _links()
     links.trouble(0.3, 0.3)
     fates = [links.book(A, B, 1, 0).fate for _ in range(300)]

@@ -1,5 +1,7 @@
 """Virtual time: order, timers, freezes."""
 
+from typing import Any
+
 from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from splitweave.sim.loop import LoopScheduler, VirtualLoop
 from splitweave.sim.queue import EventQueue
@@ -8,18 +10,18 @@ from splitweave.sim.shell import QueueShell
 KEY = TimerKey("k")
 
 
-def _shell(queue, answers):
+def _shell(queue: Any, answers: Any) -> Any:
     """A shell over a core that answers each event by table, and a log of its steps."""
     log = []
 
-    def step(event, now_ns):
+    def step(event: Any, now_ns: Any) -> Any:
         log.append((now_ns, event))
         return answers.get(event, [])
 
-    return QueueShell(queue, step, lambda effect: log.append(effect), None), log
+    return QueueShell(queue, step, log.append, None), log
 
 
-def test_equal_times_run_in_order_of_asking():
+def test_equal_times_run_in_order_of_asking() -> None:
     queue, seen = EventQueue(), []
     for name in "abc":
         queue.at(5, seen.append, name)
@@ -29,7 +31,7 @@ def test_equal_times_run_in_order_of_asking():
     assert queue.now_ns == 10
 
 
-def test_the_past_is_now():
+def test_the_past_is_now() -> None:
     queue, seen = EventQueue(), []
     queue.run_until(7)
     queue.at(3, lambda _: seen.append(queue.now_ns), None)
@@ -37,7 +39,7 @@ def test_the_past_is_now():
     assert seen == [7]
 
 
-def test_a_timer_fires_once_at_its_last_setting():
+def test_a_timer_fires_once_at_its_last_setting() -> None:
     queue = EventQueue()
     shell, log = _shell(queue, {"a": [SetTimer(KEY, 10)], "b": [SetTimer(KEY, 30)]})
     shell.post("a")
@@ -46,7 +48,7 @@ def test_a_timer_fires_once_at_its_last_setting():
     assert log == [(0, "a"), (5, "b"), (30, TimerFired(KEY))]
 
 
-def test_a_timer_moved_forward_fires_early():
+def test_a_timer_moved_forward_fires_early() -> None:
     queue = EventQueue()
     shell, log = _shell(queue, {"a": [SetTimer(KEY, 50)], "b": [SetTimer(KEY, 8)]})
     shell.post("a")
@@ -56,7 +58,7 @@ def test_a_timer_moved_forward_fires_early():
     assert len(log) == 3
 
 
-def test_a_cleared_timer_never_fires_though_set_again_for_the_same_time():
+def test_a_cleared_timer_never_fires_though_set_again_for_the_same_time() -> None:
     queue = EventQueue()
     answers = {"a": [SetTimer(KEY, 50)], "b": [ClearTimer(KEY)], "c": [SetTimer(KEY, 50)]}
     shell, log = _shell(queue, answers)
@@ -72,7 +74,7 @@ def test_a_cleared_timer_never_fires_though_set_again_for_the_same_time():
     assert sum(entry[1] == TimerFired(KEY) for entry in log) == 1
 
 
-def test_a_timer_moved_to_the_time_of_another_event_comes_after_it():
+def test_a_timer_moved_to_the_time_of_another_event_comes_after_it() -> None:
     queue = EventQueue()
     shell, log = _shell(queue, {"a": [SetTimer(KEY, 10)], "b": [SetTimer(KEY, 20)]})
     shell.post("a")
@@ -82,7 +84,7 @@ def test_a_timer_moved_to_the_time_of_another_event_comes_after_it():
     assert log[-2:] == [(20, "x"), (20, TimerFired(KEY))]
 
 
-def test_a_frozen_shell_takes_its_mail_in_order_at_the_thaw():
+def test_a_frozen_shell_takes_its_mail_in_order_at_the_thaw() -> None:
     queue = EventQueue()
     shell, log = _shell(queue, {"a": [SetTimer(KEY, 10)], "c": [ClearTimer(KEY)]})
     shell.post("a")
@@ -95,7 +97,7 @@ def test_a_frozen_shell_takes_its_mail_in_order_at_the_thaw():
     assert log[1:] == [(50, "b"), (50, TimerFired(KEY)), (50, "c")]
 
 
-def test_a_closed_shell_takes_nothing():
+def test_a_closed_shell_takes_nothing() -> None:
     queue = EventQueue()
     shell, log = _shell(queue, {"a": [SetTimer(KEY, 10)]})
     shell.post("a")
@@ -105,7 +107,7 @@ def test_a_closed_shell_takes_nothing():
     assert log == [(0, "a")]
 
 
-def test_the_virtual_loop_keeps_order_and_nanoseconds():
+def test_the_virtual_loop_keeps_order_and_nanoseconds() -> None:
     loop, seen = VirtualLoop(), []
     scheduler = LoopScheduler(loop)
     for name in "abc":

@@ -1,6 +1,7 @@
 """Arrivals: drawn and read, and what is wrong with a bad file."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from splitweave.proto.blocks import block_hashes
@@ -8,6 +9,7 @@ from splitweave.proto.ids import GatewayId
 from splitweave.sim.arrivals import Arrival, PromptMaker, Segment, quick_block_hashes
 from splitweave.sim.errors import TraceError
 from splitweave.sim.lengths import Fixed, Lognormal, Uniform
+from splitweave.sim.scenario import PoissonSpec
 from splitweave.sim.workload import poisson, read_azure, read_mooncake, scaled, spread
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -16,7 +18,7 @@ HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 ROW = '{"timestamp": 3000, "input_length": 600, "output_length": 5, "hash_ids": [7, 9]}\n'
 
 
-def _poisson(seed=1, **changes):
+def _poisson(seed: int = 1, **changes: Any) -> Any:
     values = {
         "rate_per_s": 10.0,
         "requests": 2000,
@@ -24,32 +26,31 @@ def _poisson(seed=1, **changes):
         "output": Fixed(kind="fixed", tokens=5),
         "shared_prefix_tokens": 0,
         "prefix_groups": 0,
-        "seed": seed,
     }
-    return poisson(**(values | changes))
+    return poisson(PoissonSpec(kind="poisson", **(values | changes)), seed)
 
 
-def _write(tmp_path, text):
+def _write(tmp_path: Path, text: str) -> Any:
     path = tmp_path / "trace"
     path.write_text(text)
     return path
 
 
-def test_poisson_has_its_rate_and_its_seed():
+def test_poisson_has_its_rate_and_its_seed() -> None:
     arrivals = _poisson()
     assert arrivals == _poisson() != _poisson(seed=2)
     assert arrivals[-1].at_ns / 1e9 == pytest.approx(200, rel=0.1)
     assert {a.prompt_tokens for a in arrivals} == set(range(10, 31))
 
 
-def test_lognormal_hits_its_median_and_p90():
+def test_lognormal_hits_its_median_and_p90() -> None:
     arrivals = _poisson(prompt=Lognormal(kind="lognormal", median=1000, p90=3000, max=20000))
     lengths = sorted(a.prompt_tokens for a in arrivals)
     assert lengths[1000] == pytest.approx(1000, rel=0.1)
     assert lengths[1800] == pytest.approx(3000, rel=0.15)
 
 
-def test_prompts_of_a_group_share_their_prefix_and_nothing_else():
+def test_prompts_of_a_group_share_their_prefix_and_nothing_else() -> None:
     arrivals = _poisson(requests=40, shared_prefix_tokens=8, prefix_groups=2)
     maker = PromptMaker(1, 4, frozenset())
     prompts = [maker.request(i, a, GatewayId("g"), 0) for i, a in enumerate(arrivals)]
@@ -58,13 +59,13 @@ def test_prompts_of_a_group_share_their_prefix_and_nothing_else():
     assert [len(p.token_ids) for p in prompts] == [a.prompt_tokens for a in arrivals]
 
 
-def test_quick_hashes_are_the_hashes():
+def test_quick_hashes_are_the_hashes() -> None:
     token_ids = tuple(range(100, 175))
     assert quick_block_hashes(token_ids, 16) == block_hashes(token_ids, 16)
     assert quick_block_hashes((1, 2), 16) == ()
 
 
-def test_azure_rows_are_read_and_dated_from_the_first(tmp_path):
+def test_azure_rows_are_read_and_dated_from_the_first(tmp_path: Path) -> None:
     rows = "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n"
     arrivals = read_azure(_write(tmp_path, HEADER + rows))
     assert [(a.at_ns, a.prompt_tokens, a.output_tokens) for a in arrivals] == [
@@ -85,13 +86,13 @@ def test_azure_rows_are_read_and_dated_from_the_first(tmp_path):
         (HEADER + "2023-11-16 18:17:03,5,many\n", ":2: GeneratedTokens is 'many'"),
     ],
 )
-def test_bad_azure_files_are_refused_by_line(tmp_path, text, message):
+def test_bad_azure_files_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TraceError) as caught:
         read_azure(_write(tmp_path, text))
     assert message in str(caught.value)
 
 
-def test_mooncake_rows_share_blocks_by_hash_id(tmp_path):
+def test_mooncake_rows_share_blocks_by_hash_id(tmp_path: Path) -> None:
     arrivals = read_mooncake(_write(tmp_path, ROW + ROW.replace("[7, 9]", "[7, 8]")))
     maker = PromptMaker(1, 16, frozenset())
     first, second = (maker.request(i, a, GatewayId("g"), 0) for i, a in enumerate(arrivals))
@@ -111,18 +112,18 @@ def test_mooncake_rows_share_blocks_by_hash_id(tmp_path):
         (ROW.replace("600", "2000"), ":1: hash_ids has fewer than the 4 blocks"),
     ],
 )
-def test_bad_mooncake_files_are_refused_by_line(tmp_path, text, message):
+def test_bad_mooncake_files_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TraceError) as caught:
         read_mooncake(_write(tmp_path, text))
     assert message in str(caught.value)
 
 
-def test_a_missing_trace_is_named(tmp_path):
-    with pytest.raises(TraceError, match="gone.csv: No such file"):
+def test_a_missing_trace_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"gone\.csv: No such file"):
         read_azure(tmp_path / "gone.csv")
 
 
-def test_speed_limit_and_spread():
+def test_speed_limit_and_spread() -> None:
     arrivals = [
         Arrival(at_ns=n * 3_000_000_000, segments=(Segment("own/1", 5),), output_tokens=1)
         for n in (0, 0, 0, 1, 1)
@@ -136,14 +137,14 @@ def test_speed_limit_and_spread():
 
 @needs_data
 @pytest.mark.parametrize(("name", "count"), [("conv", 19366), ("code", 8819)])
-def test_the_azure_traces_are_read_whole(name, count):
+def test_the_azure_traces_are_read_whole(name: str, count: int) -> None:
     arrivals = read_azure(DATA / "azure" / f"AzureLLMInferenceTrace_{name}.csv")
     assert len(arrivals) == count
     assert 3400 < arrivals[-1].at_ns / 1e9 < 3600
 
 
 @needs_data
-def test_mooncakes_trace_is_read_whole_and_shares_what_it_says():
+def test_mooncakes_trace_is_read_whole_and_shares_what_it_says() -> None:
     path = DATA / "mooncake" / "mooncake_fast25_synthetic_trace.jsonl"
     arrivals = read_mooncake(path)
     assert len(arrivals) == 3993

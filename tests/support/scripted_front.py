@@ -14,8 +14,15 @@ from splitweave.cluster.live.front.seams import Served, StreamItem
 from splitweave.cluster.live.front.server import Endpoint, Front
 from splitweave.proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
 from splitweave.proto.gateway_events import RejectCode
-from splitweave.proto.ids import Epoch, GatewayId, Incarnation, MoveId, RequestId, WorkerId
-from splitweave.proto.ids import WorkerKey
+from splitweave.proto.ids import (
+    Epoch,
+    GatewayId,
+    Incarnation,
+    MoveId,
+    RequestId,
+    WorkerId,
+    WorkerKey,
+)
 from splitweave.proto.move import MoveKind, MoveReport, Stage
 from splitweave.proto.requests import FinishReason, Request, SampledToken, TokenLogprobs
 

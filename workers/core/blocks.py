@@ -2,7 +2,7 @@
 
     free --allocate--> held --release--> cached (findable by hash) or free
     free --lease--> leased --commit--> held
-                          \--quarantine--> quarantined --absolve--> free
+                    leased --quarantine--> quarantined --absolve--> free
 
 free + held + cached + leased + quarantined = total, always. A block is held
 while its reference count is above 0; a holder is a sequence, a copy in flight,
@@ -161,7 +161,8 @@ class BlockManager:
 
     def check(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> None:
         """Integrity: `holders` names each block once per holder, `lent` each block
-        under a lease or in quarantine. O(total)."""
+        under a lease or in quarantine. O(total).
+        """
         counts = self.counts
         assert sum(counts) == self.total, f"{counts} is not {self.total} blocks"
         expected = [0] * self.total

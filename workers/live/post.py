@@ -30,7 +30,7 @@ class Post:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._handles: dict[str, ActorHandle] = {}
+        self._handles: dict[str, ActorHandle[Any]] = {}
         self._mail: dict[tuple[str, WorkerKey | None], list[Any]] = {}
 
     def controller(self, event: Any) -> None:
@@ -45,7 +45,7 @@ class Post:
         """Mail for a gateway."""
         self._put((gateway_name(gateway_id), None), event)
 
-    def handle(self, name: str) -> ActorHandle | None:
+    def handle(self, name: str) -> "ActorHandle[Any] | None":
         """The actor of that name, None if there is none now."""
         found = self._handles.get(name)
         if found is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from ...proto.effects import (
     CloseLease,
@@ -19,9 +20,11 @@ from ...proto.effects import (
     ToController,
     ToGateway,
     ToWorker,
+    WorkerEffect,
 )
 from ...proto.ids import Incarnation, WorkerId, WorkerKey
 from ...proto.move import Copy
+from ...proto.timers import ClearTimer, SetTimer
 from ...proto.views import Role, Speed, WorkerInfo
 from ...proto.worker_events import WorkerStarted
 from ..core.core import WorkerCore
@@ -154,7 +157,7 @@ class WorkerActor:
         for event in events:
             self._shell.post(event)
 
-    def _perform(self, effect: Any) -> None:
+    def _perform(self, effect: WorkerEffect) -> None:
         match effect:
             case RunIteration():
                 self._engine_loop.run(effect)
@@ -170,6 +173,8 @@ class WorkerActor:
                 self._post.worker(key, event)
             case ToGateway(gateway_id=gateway_id, event=event):
                 self._post.gateway(gateway_id, event)
+            case SetTimer() | ClearTimer():
+                raise AssertionError("timers are the CoreShell's")
 
     def _start_copy(self, copy: Copy) -> None:
         """From any thread: send now if the peer's endpoint is known, else find it."""
@@ -181,13 +186,7 @@ class WorkerActor:
 
     async def _find_and_start(self, copy: Copy) -> None:
         handle = self._post.handle(worker_name(copy.target.worker_id))
-        endpoint: Endpoint | None = None
-        if handle is not None:
-            found = asyncio.wrap_future(handle.endpoint.remote(copy.target).future())
-            try:
-                endpoint = await asyncio.wait_for(found, ENDPOINT_TIMEOUT_S)
-            except (ray.exceptions.RayError, TimeoutError):
-                endpoint = None
+        endpoint = await _ask_endpoint(handle, copy.target) if handle is not None else None
         if endpoint is None:
             self._copier.fail(copy, f"worker {copy.target} is gone")
             return
@@ -200,6 +199,15 @@ class WorkerActor:
         if handle is None:
             raise ConnectionError(f"worker {target.worker} is gone")
         handle.land.remote(target.worker, header, copy)
+
+
+async def _ask_endpoint(handle: Any, target: WorkerKey) -> Endpoint | None:
+    asked: asyncio.Future[Endpoint | None]
+    asked = asyncio.wrap_future(handle.endpoint.remote(target).future())
+    try:
+        return await asyncio.wait_for(asked, ENDPOINT_TIMEOUT_S)
+    except (RayError, TimeoutError):
+        return None
 
 
 def _address() -> str:

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from ....client import Client, Generation, Options, Prompt, Stream
+from ....client import Client, Generation, Message, Options, Prompt, Stream
 from . import options as opt
 from .reporting import reporting
 from .text import prompt_text
@@ -52,7 +52,8 @@ def generate(  # noqa: PLR0913  (a command line is flat)
     given = locals()
     with reporting():
         text = prompt_text(prompt)
-        what: Prompt = [{"role": "user", "content": text}] if chat else text
+        turn: Message = {"role": "user", "content": text}
+        what: Prompt = [turn] if chat else text
         with Client(address) as client, client.stream(what, **chosen(given)) as stream:
             print_json(stream) if as_json else print_text(stream, stats)
 
@@ -61,8 +62,9 @@ def chosen(given: dict[str, Any]) -> Options:
     """The options that were given on the command line, by their SDK names."""
     names = {**given, "timeout_s": given.get("timeout")}
     values = {name: names.get(name) for name in Options.__annotations__}
-    kept = {name: value for name, value in values.items() if value not in (None, [], False)}
-    return Options(**kept)  # type: ignore[typeddict-item]
+    # 0 and 0.0 are values; None, False and an empty list were not given.
+    kept = {name: value for name, value in values.items() if value or type(value) in (int, float)}
+    return cast(Options, kept)
 
 
 def print_text(stream: Stream, stats: bool) -> None:

@@ -28,7 +28,7 @@ def workers(picture: ClusterStatus) -> Table:
     """One row per worker."""
     table = headed(
         "WORKER", "ROLE", "STATE", ">WAITING", ">RUNNING", "BLOCKS HELD", ">FREE", ">CACHED",
-        ">LEASED", ">HEARD", "NODE", ">PID",
+        ">LEASED", ">QUARANTINED", ">HEARD", "NODE", ">PID",
     )  # fmt: skip
     for worker in picture.workers:
         blocks = worker.blocks
@@ -42,6 +42,7 @@ def workers(picture: ClusterStatus) -> Table:
             str(blocks.free),
             str(blocks.cached),
             str(blocks.leased),
+            str(blocks.quarantined),
             f"{worker.heartbeat_age_s:.1f} s",
             worker.node,
             str(worker.pid),
@@ -66,7 +67,7 @@ def requests(picture: ClusterStatus) -> Table:
 
 def moves(picture: ClusterStatus) -> Table:
     """One row per move in progress."""
-    table = headed("MOVE", "KIND", "REQUEST", "SOURCE", "TARGET", "STAGE", ">BYTES", ">AGE")
+    table = headed("MOVE", "KIND", "REQUEST", "SOURCE", "TARGET", "WHY", ">AGE")
     for move in picture.moves:
         table.add_row(
             move.move_id,
@@ -74,8 +75,7 @@ def moves(picture: ClusterStatus) -> Table:
             move.request_id,
             move.source,
             move.target,
-            move.stage,
-            f"{move.transfer_bytes:,}",
+            move.why,
             f"{move.age_s:.2f} s",
         )
     return table

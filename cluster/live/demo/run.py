@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.live import Live
 
-from ....client import AsyncClient, Generation, SplitweaveError
+from ....client import AsyncClient, Generation, Message, Options, SplitweaveError
 from ....proto.views import Role
 from ..cluster import LiveCluster
 from ..config import ClusterConfig, GatewayConfig, ModelConfig, PoolConfig, RayConfig
@@ -145,14 +145,14 @@ async def _one_by_one(address: str) -> list[Generation]:
         return [await client.generate(_messages(ask), **_options(ask)) for ask in ASKS]
 
 
-def _messages(ask: Ask) -> list[dict[str, str]]:
-    return [{"role": role, "content": content} for role, content in ask.messages]
+def _messages(ask: Ask) -> list[Message]:
+    return [Message(role=role, content=content) for role, content in ask.messages]
 
 
-def _options(ask: Ask) -> dict[str, object]:
-    return {
-        "max_tokens": ask.max_tokens,
-        "temperature": ask.temperature,
-        "seed": ask.seed,
-        "timeout_s": REQUEST_TIMEOUT_S,
-    }
+def _options(ask: Ask) -> Options:
+    return Options(
+        max_tokens=ask.max_tokens,
+        temperature=ask.temperature,
+        seed=ask.seed,
+        timeout_s=REQUEST_TIMEOUT_S,
+    )

@@ -6,14 +6,14 @@ from ....proto.move import MoveKind, MoveReport, Stage
 
 NS_PER_S = 1e9
 
-KINDS: dict[MoveKind, pb.MoveKind] = {
+KINDS = {
     MoveKind.HANDOFF: pb.MOVE_KIND_HANDOFF,
     MoveKind.MIGRATION: pb.MOVE_KIND_MIGRATION,
 }
 
 
-def accounting(account: StreamAccount) -> pb.Accounting:
-    """The account of one stream, in seconds."""
+def accounting(account: StreamAccount, emitted_before: int = 0) -> pb.Accounting:
+    """The account of one stream, in seconds; `emitted_before` tokens came elsewhere."""
     committed = [move for move in account.moves if move.outcome is Stage.COMMITTED]
     handoffs = [move for move in committed if move.kind is MoveKind.HANDOFF]
     handoff_bytes = sum(move.transfer_bytes for move in handoffs)
@@ -21,7 +21,7 @@ def accounting(account: StreamAccount) -> pb.Accounting:
     return pb.Accounting(
         workers=[key.worker_id for key in account.workers],
         ttft_s=_since(account.arrived_ns, account.first_token_ns),
-        tpot_s=_tpot_s(account),
+        tpot_s=_tpot_s(account, account.output_tokens - emitted_before),
         e2e_s=_since(account.arrived_ns, account.last_token_ns),
         handoff_bytes=handoff_bytes,
         handoff_hidden_share=hidden_bytes / handoff_bytes if handoff_bytes else 0.0,
@@ -59,7 +59,7 @@ def _since(start_ns: int, end_ns: int | None) -> float:
     return 0.0 if end_ns is None else (end_ns - start_ns) / NS_PER_S
 
 
-def _tpot_s(account: StreamAccount) -> float:
-    if account.first_token_ns is None or account.output_tokens < 2:
+def _tpot_s(account: StreamAccount, tokens: int) -> float:
+    if account.first_token_ns is None or tokens < 2:
         return 0.0
-    return _since(account.first_token_ns, account.last_token_ns) / (account.output_tokens - 1)
+    return _since(account.first_token_ns, account.last_token_ns) / (tokens - 1)

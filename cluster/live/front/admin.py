@@ -11,8 +11,7 @@ from ....proto import admin_pb2 as pb
 from ....proto.admin_pb2_grpc import AdminServicer
 from ....proto.effects import AnswerAsk
 from ....proto.ids import RequestId, WorkerId
-from typing import Any
-ClusterStatus = WorkerStatus = Any
+from ...core.status import ClusterStatus, WorkerStatus
 from .accounting import move_message
 from .context import Context
 from .picture import ROLE_OF, ROLES, cluster_status
@@ -21,6 +20,8 @@ from .seams import Operator
 
 DRAIN_S = 60.0
 DRAIN_S_MAX = 86_400.0
+NAMES_MAX = 32
+UNKNOWN = "unknown"  # how the controller begins an error about an id it does not know
 
 
 class AdminService(AdminServicer):
@@ -30,13 +31,15 @@ class AdminService(AdminServicer):
         self._model = model
         self._operator = operator
 
-    async def Status(  # type: ignore[override]  # noqa: N802  (the stub's names)
-        self, request: pb.StatusRequest, context: Context  # noqa: ARG002
+    async def Status(  # noqa: N802  (the stub's names)
+        self,
+        request: pb.StatusRequest,  # noqa: ARG002
+        context: Context,
     ) -> pb.ClusterStatus:
         async with refusing(context):
             return cluster_status(await self._operator.status(), self._model)
 
-    async def Drain(  # type: ignore[override]  # noqa: N802
+    async def Drain(  # noqa: N802
         self, request: pb.DrainRequest, context: Context
     ) -> pb.DrainReply:
         async with refusing(context):
@@ -44,25 +47,22 @@ class AdminService(AdminServicer):
             if not (0.0 < deadline_s <= DRAIN_S_MAX and math.isfinite(deadline_s)):
                 limit = f"is {deadline_s:g}; above 0, at most {DRAIN_S_MAX:g}"
                 raise invalid(Violation("deadline_s", limit))
-            worker = await self._worker(request.worker_id)
+            worker = worker_of(await self._operator.status(), request.worker_id)
             ask = self._operator.drain(WorkerId(request.worker_id), deadline_s)
             try:
                 done(await asyncio.wait_for(ask, deadline_s))
             except TimeoutError:
                 message = f"{request.worker_id} is not empty after {deadline_s:g} s"
                 raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
-            return pb.DrainReply(requests=len(worker.request_ids))
+            return pb.DrainReply(requests=len(worker.view.requests))
 
-    async def Migrate(  # type: ignore[override]  # noqa: N802
+    async def Migrate(  # noqa: N802
         self, request: pb.MigrateRequest, context: Context
     ) -> pb.MigrateReply:
         async with refusing(context):
-            status = await self._operator.status()
-            if request.request_id not in [item.request_id for item in status.requests]:
-                raise not_found("request", request.request_id, "it is not running")
             target = None
             if request.HasField("target_worker_id"):
-                target = worker_of(status, request.target_worker_id).worker_id
+                target = WorkerId(request.target_worker_id)
             answer = done(await self._operator.migrate(RequestId(request.request_id), target))
             reply = pb.MigrateReply()
             if answer.report is not None:
@@ -70,19 +70,16 @@ class AdminService(AdminServicer):
                 reply.move.CopyFrom(move_message(report, report.handover_ns))
             return reply
 
-    async def SetRole(  # type: ignore[override]  # noqa: N802
+    async def SetRole(  # noqa: N802
         self, request: pb.SetRoleRequest, context: Context
     ) -> pb.SetRoleReply:
         async with refusing(context):
             role = ROLE_OF.get(request.role)
             if role is None:
                 raise invalid(Violation("role", "is missing; prefill, decode or mixed"))
-            worker = await self._worker(request.worker_id)
+            worker = worker_of(await self._operator.status(), request.worker_id)
             done(await self._operator.set_role(worker.worker_id, role))
             return pb.SetRoleReply(previous=ROLES[worker.role])
-
-    async def _worker(self, worker_id: str) -> WorkerStatus:
-        return worker_of(await self._operator.status(), worker_id)
 
 
 def worker_of(status: ClusterStatus, worker_id: str) -> WorkerStatus:
@@ -90,17 +87,19 @@ def worker_of(status: ClusterStatus, worker_id: str) -> WorkerStatus:
     for worker in status.workers:
         if worker.worker_id == worker_id:
             return worker
-    names = ", ".join(worker.worker_id for worker in status.workers[:32])
-    raise not_found("worker", worker_id, f"there are {names}" if names else "there is none")
+    names = ", ".join(worker.worker_id for worker in status.workers[:NAMES_MAX])
+    raise not_found(f"unknown worker {worker_id!r}; there is {names or 'none'}")
 
 
-def not_found(kind: str, name: str, why: str) -> Refused:
+def not_found(message: str) -> Refused:
     """NOT_FOUND, naming what was asked for."""
-    return Refused(grpc.StatusCode.NOT_FOUND, f"no {kind} {name!r}: {why}")
+    return Refused(grpc.StatusCode.NOT_FOUND, message)
 
 
 def done(answer: AnswerAsk) -> AnswerAsk:
     """The answer to an ask that was done; raises Refused if it was not."""
+    if answer.error.startswith(UNKNOWN):
+        raise not_found(answer.error)
     if answer.error:
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, answer.error)
     return answer

@@ -38,7 +38,7 @@ class InferenceService(InferenceServicer):
         self._sessions: dict[RequestId, Session] = {}
         self._stopping = False
 
-    async def Generate(  # type: ignore[override]  # noqa: N802  (the stub's names)
+    async def Generate(  # noqa: N802  (the stub's names)
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateReply]:
         try:
@@ -56,7 +56,7 @@ class InferenceService(InferenceServicer):
         except Refused as refused:
             await abort(context, refused)
 
-    async def Cancel(  # type: ignore[override]  # noqa: N802
+    async def Cancel(  # noqa: N802
         self, request: pb.CancelRequest, context: Context
     ) -> pb.CancelReply:
         sessions = [
@@ -102,7 +102,7 @@ class InferenceService(InferenceServicer):
         deadline_ns = None if remaining_s is None else self._clock_ns() + int(remaining_s * 1e9)
         session = Session(self._streams.open(ask.request, deadline_ns))
         self._sessions[request_id] = session
-        context.add_done_callback(lambda _: self._close(request_id))
+        context.add_done_callback(lambda _: self._close(request_id))  # type: ignore[arg-type]
         return session
 
     def _close(self, request_id: RequestId) -> None:

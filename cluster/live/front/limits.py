@@ -41,6 +41,8 @@ def _prompt(ask: GenerateRequest, vocab_size: int) -> Iterator[Violation]:
             yield from _vocabulary("token_ids", ask.token_ids.token_ids, vocab_size)
         case "chat":
             yield from _chat(ask)
+        case _:
+            pass
 
 
 def _chat(ask: GenerateRequest) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ grpc would answer UNKNOWN and log a traceback for what any client can send.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -14,8 +14,8 @@ from grpc import aio
 from .context import Context
 from .refusals import Violation, abort, invalid
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class Malformed:
     reason: str
 
 
-class RefuseMalformed(aio.ServerInterceptor):  # type: ignore[misc]
+class RefuseMalformed(aio.ServerInterceptor):  # type: ignore[type-arg]  # plain at run time
     """Answers INVALID_ARGUMENT to what is no message of the method's type."""
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        """The method's own handler, with a reader that does not raise."""
+    ) -> Any:
+        """The method's own handler (None if unknown), with a reader that does not raise."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming or handler.request_deserializer is None:
             return handler

@@ -1,5 +1,79 @@
-"""placeholder"""
+"""The controller's status, as the Admin service tells it."""
+
 from ....proto import admin_pb2 as pb
-ROLES = {}
-ROLE_OF = {}
-def cluster_status(status, model): ...
+from ....proto.views import Role
+from ...core.membership import WorkerState
+from ...core.status import ClusterStatus, MoveStatus, RequestStatus, WorkerStatus
+from .accounting import KINDS, NS_PER_S
+
+ROLES = {
+    Role.PREFILL: pb.ROLE_PREFILL,
+    Role.DECODE: pb.ROLE_DECODE,
+    Role.MIXED: pb.ROLE_MIXED,
+}
+ROLE_OF = {number: role for role, number in ROLES.items()}
+STATES = {
+    WorkerState.ALIVE: pb.WORKER_STATE_ALIVE,
+    WorkerState.DRAINING: pb.WORKER_STATE_DRAINING,
+    WorkerState.SUSPECT: pb.WORKER_STATE_SUSPECT,
+    WorkerState.DEAD: pb.WORKER_STATE_DEAD,
+}
+
+
+def cluster_status(status: ClusterStatus, model: str) -> pb.ClusterStatus:
+    """The whole picture."""
+    return pb.ClusterStatus(
+        model=model,
+        workers=[_worker(worker) for worker in status.workers],
+        requests=[_request(request) for request in status.requests],
+        moves=[_move(move) for move in status.moves],
+        uptime_s=status.uptime_ns / NS_PER_S,
+    )
+
+
+def _worker(worker: WorkerStatus) -> pb.Worker:
+    view = worker.view
+    return pb.Worker(
+        worker_id=worker.worker_id,
+        incarnation=worker.incarnation,
+        role=ROLES[worker.role],
+        state=STATES[worker.state],
+        node=worker.node,
+        pid=worker.pid,
+        waiting=view.waiting,
+        running=view.running,
+        blocks=pb.Blocks(
+            block_tokens=worker.block_tokens,
+            total=view.blocks_total,
+            free=view.blocks_free,
+            cached=view.blocks_cached,
+            held=view.blocks_held,
+            leased=view.blocks_leased,
+            quarantined=view.blocks_quarantined,
+        ),
+        heartbeat_age_s=worker.age_ns / NS_PER_S,
+        request_ids=[held.request_id for held in view.requests],
+    )
+
+
+def _request(request: RequestStatus) -> pb.RunningRequest:
+    return pb.RunningRequest(
+        request_id=request.request_id,
+        state=request.state,
+        worker_id="" if request.worker is None else request.worker.worker_id,
+        prompt_tokens=request.prompt_tokens,
+        output_tokens=request.output_tokens,
+        age_s=request.age_ns / NS_PER_S,
+    )
+
+
+def _move(move: MoveStatus) -> pb.RunningMove:
+    return pb.RunningMove(
+        move_id=move.move_id,
+        request_id=move.request_id,
+        kind=KINDS[move.kind],
+        source=move.source.worker_id,
+        target=move.target.worker_id,
+        why=move.why,
+        age_s=move.age_ns / NS_PER_S,
+    )

@@ -13,7 +13,7 @@ from .seams import Decoder
 from .text import TextStream
 from .validate import Ask
 
-REASONS: dict[FinishReason, pb.FinishReason] = {
+REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
@@ -76,7 +76,7 @@ class Replies:
         """The last reply, with the stream's account."""
         reply = self.ended(item.finish)
         reply.finished.usage.cached_tokens = item.account.cached_tokens
-        reply.finished.accounting.CopyFrom(accounting(item.account))
+        reply.finished.accounting.CopyFrom(accounting(item.account, len(self._request.emitted)))
         return reply
 
     def ended(self, reason: FinishReason) -> pb.GenerateReply:

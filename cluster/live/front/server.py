@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from ....proto import admin_pb2, inference_pb2
@@ -64,7 +64,7 @@ class Front:
     def __init__(
         self,
         server: aio.Server,
-        health: health_aio.HealthServicer,
+        health: HealthServicer,
         inference: InferenceService,
         threads: ThreadPoolExecutor,
     ) -> None:
@@ -114,9 +114,9 @@ def _bind(server: aio.Server, endpoint: Endpoint) -> int:
         raise PortInUse(endpoint.host, endpoint.port, "in use, or not an address here") from error
 
 
-async def _add_health(server: aio.Server) -> health_aio.HealthServicer:
+async def _add_health(server: aio.Server) -> HealthServicer:
     """Health for each service and for the whole (""), and reflection."""
-    health = health_aio.HealthServicer()
+    health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     names = (INFERENCE, ADMIN, health_name, reflection.SERVICE_NAME)

@@ -21,7 +21,7 @@ class HostedStore:
         )
         self.port: int = self._store.port
 
-    def keys(self) -> int:
+    def keys_held(self) -> int:
         """How many keys it holds: two or three per open pair, and one of its own."""
         return self._store.num_keys()
 

@@ -1,0 +1,174 @@
+"""Who gets in: new requests, questions about old ones, new attempts, and the way out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...proto.cluster_events import GatewayDied, RequestDropped
+from ...proto.gateway_events import RejectCode, RequestRejected
+from ...proto.ids import Epoch
+from ...proto.requests import Request
+from ...proto.views import WorkerInfo
+from ...proto.worker_events import GatewayLost
+from .placing import place_queued, tell_accepted
+from .recovery import cancel, detach, forget, tell_displaced
+from .requests import RequestState, TrackedRequest
+from .state import Cluster
+
+NS_PER_S = 1_000_000_000
+
+
+def arrive(cluster: Cluster, request: Request, now_ns: int) -> None:
+    """A gateway submits a request, for the first time or again."""
+    cluster.dead_gateways.pop(request.gateway_id, None)
+    tracked = cluster.requests.get(request.request_id)
+    if tracked is None:
+        _admit(cluster, request, now_ns)
+    elif request.gateway_id in tracked.former:
+        _reject_former(cluster, request, tracked)
+    elif request.gateway_id != tracked.gateway_id:
+        _take_over(cluster, tracked, request, now_ns)
+    elif request.epoch.attempt > tracked.epoch.attempt:
+        _queue_again(cluster, tracked, request, now_ns)
+    else:
+        _answer(cluster, tracked, request)
+
+
+def drop(cluster: Cluster, event: RequestDropped, now_ns: int) -> None:
+    """Its gateway needs it no longer: stop it wherever it may run."""
+    tracked = cluster.requests.get(event.request_id)
+    if tracked is None or tracked.gateway_id != event.gateway_id:
+        return
+    cancel(cluster, tracked)
+    forget(cluster, tracked, "the request has ended")
+    place_queued(cluster, now_ns)
+
+
+def gateway_died(cluster: Cluster, event: GatewayDied, now_ns: int) -> None:
+    """Nobody listens to its requests any more: they end everywhere."""
+    gateways = cluster.dead_gateways
+    gateways[event.gateway_id] = None
+    while len(gateways) > cluster.limits.gateways_max:
+        del gateways[next(iter(gateways))]
+    for record in cluster.members.living():
+        cluster.tell_worker(record.key, GatewayLost(gateway_id=event.gateway_id))
+    for tracked in cluster.requests.all():
+        if tracked.gateway_id == event.gateway_id:
+            forget(cluster, tracked, f"gateway {event.gateway_id} is dead")
+    place_queued(cluster, now_ns)
+
+
+def reject_overdue(cluster: Cluster, now_ns: int) -> None:
+    """Requests that found no worker in time are turned away."""
+    limit_ns = cluster.limits.queue_ns_max
+    for tracked in cluster.queue.overdue(now_ns - limit_ns):
+        request = tracked.request
+        assert request is not None, tracked
+        waited_s = (now_ns - tracked.since_ns) / NS_PER_S
+        message = f"no worker had room for {waited_s:.1f} s (queue_ns_max {limit_ns} ns)"
+        _reject(cluster, request, RejectCode.RESOURCE_EXHAUSTED, message)
+        forget(cluster, tracked, "it waited too long")
+
+
+def _admit(cluster: Cluster, request: Request, now_ns: int) -> None:
+    too_long = _too_long(request, [r.info for r in cluster.members.living() if r.prefills])
+    too_long = too_long or _too_long_to_decode(cluster, request)
+    if too_long:
+        _reject(cluster, request, RejectCode.INVALID_ARGUMENT, too_long)
+        return
+    full = _full(cluster)
+    if full:
+        _reject(cluster, request, RejectCode.RESOURCE_EXHAUSTED, full)
+        return
+    ended = cluster.requests.ended_attempt(request.request_id)
+    if ended is not None and request.epoch.attempt <= ended:
+        # The id is used again: nothing of its old life may pass for the new one's.
+        request = replace(request, epoch=Epoch(ended + 1))
+    tracked = cluster.requests.queue(request, now_ns)
+    cluster.queue.add(tracked)
+    _place_or_say_queued(cluster, tracked, now_ns)
+
+
+def _full(cluster: Cluster) -> str:
+    """Why nobody new gets in now, or empty."""
+    limits, waiting, known = cluster.limits, len(cluster.queue), len(cluster.requests)
+    if waiting >= limits.queue_len_max:
+        return f"{waiting} requests wait for a worker (queue_len_max {limits.queue_len_max})"
+    if known >= limits.requests_max:
+        return f"{known} requests are running or waiting (requests_max {limits.requests_max})"
+    return ""
+
+
+def _too_long_to_decode(cluster: Cluster, request: Request) -> str:
+    """As `_too_long` with all the output, for workers that decode."""
+    infos = [r.info for r in cluster.members.living() if r.decodes]
+    return _too_long(request, infos, request.max_tokens)
+
+
+def _too_long(request: Request, infos: Sequence[WorkerInfo], output_tokens: int = 1) -> str:
+    """Why none of these workers could ever hold the request, or empty; empty for none."""
+    if not infos:
+        return ""
+    tokens = request.prompt_tokens + output_tokens
+    said = f"prompt ({request.prompt_tokens} tokens) + max_tokens ({request.max_tokens})"
+    context = max(info.context_tokens_max for info in infos)
+    if request.prompt_tokens + request.max_tokens > context:
+        return f"{said} exceeds context_tokens_max ({context})"
+    memory = max(info.blocks_total * info.block_tokens for info in infos)
+    if tokens > memory:
+        return f"{said} exceeds a worker's KV memory, blocks_total x block_tokens ({memory})"
+    return ""
+
+
+def _queue_again(cluster: Cluster, tracked: TrackedRequest, request: Request, now_ns: int) -> None:
+    """A newer attempt: the older one ends wherever it may still run."""
+    cancel(cluster, tracked)
+    detach(cluster, tracked, "the request starts again")
+    cluster.requests.queue(request, now_ns)
+    cluster.queue.add_again(tracked)
+    _place_or_say_queued(cluster, tracked, now_ns)
+
+
+def _take_over(cluster: Cluster, tracked: TrackedRequest, request: Request, now_ns: int) -> None:
+    """The client came back through another gateway."""
+    former = replace(request, gateway_id=tracked.gateway_id, epoch=tracked.epoch)
+    message = f"request {request.request_id} goes on at gateway {request.gateway_id}"
+    _reject(cluster, former, RejectCode.UNAVAILABLE, message)
+    above = cluster.requests.take_over(tracked, request)
+    _queue_again(cluster, tracked, above, now_ns)
+
+
+def _reject_former(cluster: Cluster, request: Request, tracked: TrackedRequest) -> None:
+    message = f"request {request.request_id} goes on at gateway {tracked.gateway_id}"
+    _reject(cluster, request, RejectCode.UNAVAILABLE, message)
+
+
+def _answer(cluster: Cluster, tracked: TrackedRequest, request: Request) -> None:
+    """A question about an attempt that is known."""
+    if tracked.state is RequestState.DISPLACED:
+        tell_displaced(cluster, tracked, "no worker holds it")
+        return
+    held = tracked.request
+    same = request.epoch.attempt == tracked.epoch.attempt
+    if held is not None and same and request.known_tokens > held.known_tokens:
+        tracked.request, tracked.epoch = request, max(request.epoch, tracked.epoch)
+    tell_accepted(cluster, tracked)
+
+
+def _place_or_say_queued(cluster: Cluster, tracked: TrackedRequest, now_ns: int) -> None:
+    place_queued(cluster, now_ns)
+    if tracked.state is RequestState.QUEUED:
+        tell_accepted(cluster, tracked)
+
+
+def _reject(cluster: Cluster, request: Request, code: RejectCode, message: str) -> None:
+    exhausted = code is RejectCode.RESOURCE_EXHAUSTED
+    cluster.tell_gateway(
+        request.gateway_id,
+        RequestRejected(
+            request_id=request.request_id,
+            epoch=request.epoch,
+            code=code,
+            message=message,
+            retry_after_ns=cluster.limits.retry_after_ns if exhausted else None,
+        ),
+    )

@@ -1,0 +1,98 @@
+"""What the controller does when a worker speaks: register, view, or die."""
+
+from ...proto.cluster_events import WorkerLost, WorkerRegistered, WorkerViewed
+from ...proto.worker_events import PeerLost, ViewAsked
+from .drain import assign_role, finish_drains
+from .membership import Standing, WorkerRecord
+from .placing import place_queued
+from .reconcile import reconcile
+from .recovery import bury
+from .state import Cluster
+
+
+def registered(cluster: Cluster, event: WorkerRegistered, now_ns: int) -> None:
+    """A worker is there, or there again: answered with its role."""
+    key = event.info.key
+    standing = cluster.members.standing(key)
+    if standing is Standing.FENCED:
+        return
+    record = cluster.members.current(key)
+    if record is None:
+        record = _first_registration(cluster, event, now_ns)
+        if record is None:
+            return
+    elif not cluster.members.refresh(record, event, now_ns):
+        assign_role(cluster, record)
+        return
+    cluster.prefixes.replace(key, event.cached)
+    assign_role(cluster, record)
+    _act_on_view(cluster, record, now_ns)
+
+
+def viewed(cluster: Cluster, event: WorkerViewed, now_ns: int) -> None:
+    """A heartbeat. From a worker that is not known: it is asked to register."""
+    key = event.view.key
+    standing = cluster.members.standing(key)
+    if standing is Standing.UNKNOWN:
+        cluster.tell_worker(key, ViewAsked())
+    record = cluster.members.current(key)
+    if record is None or not cluster.members.take_view(record, event, now_ns):
+        return
+    if record.wants_registration:
+        cluster.tell_worker(key, ViewAsked())
+    if event.evicted:
+        cluster.prefixes.evict(key, event.evicted)
+    if event.cached:
+        cluster.prefixes.insert(key, event.cached)
+    if (event.view.role, event.view.draining) != (record.role, record.draining):
+        assign_role(cluster, record)
+    _act_on_view(cluster, record, now_ns)
+
+
+def lost(cluster: Cluster, event: WorkerLost, now_ns: int) -> None:
+    """The shell saw the process die."""
+    record = cluster.members.current(event.key)
+    if record is not None:
+        bury(cluster, record, event.reason, now_ns)
+        place_queued(cluster, now_ns)
+
+
+def bury_silent(cluster: Cluster, now_ns: int) -> None:
+    """Workers that were silent for too long are dead."""
+    for record in cluster.members.silent(now_ns):
+        silence_ns = now_ns - record.heard_ns
+        limit_ns = cluster.limits.dead_after_ns
+        reason = f"silent for {silence_ns} ns (dead_after_ns {limit_ns})"
+        bury(cluster, record, reason, now_ns)
+
+
+def _first_registration(
+    cluster: Cluster, event: WorkerRegistered, now_ns: int
+) -> WorkerRecord | None:
+    older = cluster.members.get(event.info.key.worker_id)
+    if older is not None and not older.dead:
+        bury(cluster, older, f"{event.info.key} took its place", now_ns)
+    record = cluster.members.add(event, now_ns)
+    if record is not None and record.draining:
+        cluster.drains[record.key] = []
+    return record
+
+
+def _act_on_view(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
+    reconcile(cluster, record, now_ns)
+    if record.view.blocks_quarantined:
+        _tell_deaths(cluster, record, now_ns)
+    if cluster.drains:
+        finish_drains(cluster)
+    if len(cluster.queue):
+        place_queued(cluster, now_ns)
+
+
+def _tell_deaths(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
+    """It may wait for a peer whose death it did not hear of."""
+    told_ns = record.deaths_told_ns
+    if told_ns is not None and now_ns - told_ns < cluster.limits.deaths_again_ns:
+        return
+    record.deaths_told_ns = now_ns
+    for key in cluster.members.deaths():
+        cluster.tell_worker(record.key, PeerLost(key=key))

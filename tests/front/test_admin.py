@@ -1,0 +1,240 @@
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from scripted_front import DECODE, PREFILL, Script, account, serving
+from splitweave.client import (
+    AsyncClient,
+    DeadlineExceeded,
+    InvalidRequest,
+    MoveKind,
+    NotFound,
+    Refused,
+    RetryPolicy,
+    Role,
+    Unavailable,
+)
+from splitweave.cluster.core.membership import WorkerState
+from splitweave.cluster.core.moves import Why
+from splitweave.cluster.core.status import ClusterStatus, MoveStatus, RequestStatus, WorkerStatus
+from splitweave.cluster.live.cli.app import app
+from splitweave.proto import views
+from splitweave.proto.effects import AnswerAsk
+from splitweave.proto.ids import Epoch, GatewayId, MoveId, RequestId, WorkerKey
+from splitweave.proto.move import MoveKind as CoreMoveKind
+from splitweave.proto.requests import Request
+from typer.testing import CliRunner
+
+REQUEST = Request(
+    request_id=RequestId("r1"), gateway_id=GatewayId("g"), token_ids=(1,), max_tokens=9
+)
+
+
+def worker(key: WorkerKey, role: views.Role, *held: str) -> WorkerStatus:
+    speed = views.Speed(iteration_ns=1.0, token_ns=1.0)
+    requests = tuple(
+        views.HeldRequest(
+            request_id=RequestId(name), gateway_id=GatewayId("g"), epoch=Epoch(0),
+            phase=views.Phase.DECODE, known_tokens=9, output_tokens=4,
+        )
+        for name in held
+    )  # fmt: skip
+    view = views.WorkerView(
+        key=key, role=role, observed_at_ns=0, draining=False, waiting=1, running=len(held),
+        backlog_tokens=0, blocks_total=100, blocks_free=50, blocks_held=30, blocks_cached=10,
+        blocks_leased=6, blocks_quarantined=4, speed=speed, requests=requests,
+    )  # fmt: skip
+    return WorkerStatus(
+        worker_id=key.worker_id, incarnation=key.incarnation, role=role, state=WorkerState.ALIVE,
+        pool="p", node="node-a", pid=77, block_tokens=16, view=view, age_ns=100_000_000,
+    )  # fmt: skip
+
+
+STATUS = ClusterStatus(
+    workers=(
+        worker(DECODE, views.Role.DECODE, "r1"),
+        worker(PREFILL, views.Role.PREFILL),
+    ),
+    requests=(
+        RequestStatus(
+            request_id=RequestId("r1"), gateway_id=GatewayId("g"), epoch=Epoch(0), state="decode",
+            worker=DECODE, prompt_tokens=5, output_tokens=4, age_ns=2_000_000_000,
+        ),
+    ),
+    moves=(
+        MoveStatus(
+            move_id=MoveId("m1"), request_id=RequestId("r1"), kind=CoreMoveKind.MIGRATION,
+            source=DECODE, target=PREFILL, why=Why.OPERATOR, age_ns=5_000_000,
+        ),
+    ),
+    queue_len=0,
+    uptime_ns=60_000_000_000,
+)  # fmt: skip
+
+
+@dataclass
+class ScriptedOperator:
+    """Answers as told, and notes what was asked."""
+
+    error: str = ""
+    away: bool = False
+    hangs: bool = False
+    asked: list[Any] = field(default_factory=list)
+
+    async def status(self) -> ClusterStatus:
+        if self.away:
+            raise ConnectionError("the controller is not there; try again in a second")
+        return STATUS
+
+    async def drain(self, *ask: Any) -> AnswerAsk:
+        return await self._answer("drain", *ask)
+
+    async def migrate(self, *ask: Any) -> AnswerAsk:
+        return await self._answer("migrate", *ask)
+
+    async def set_role(self, *ask: Any) -> AnswerAsk:
+        return await self._answer("set_role", *ask)
+
+    async def _answer(self, *ask: Any) -> AnswerAsk:
+        self.asked.append(ask)
+        if self.hangs:
+            await asyncio.Event().wait()
+        report = None if self.error else account(REQUEST, 2).moves[0]
+        return AnswerAsk(ask_id="a", error=self.error, report=report)
+
+
+async def call(operator: ScriptedOperator, method: str, *args: Any) -> Any:
+    async with (
+        serving(Script([]), operator) as front,
+        AsyncClient(front.address, retry=RetryPolicy(tries_max=2, backoff_s=0.0)) as client,
+    ):
+        return await getattr(client, method)(*args)
+
+
+async def test_status_tells_workers_requests_and_moves() -> None:
+    status = await call(ScriptedOperator(), "status")
+    assert (status.model, status.uptime_s) == ("scripted", 60.0)
+    first = status.workers[0]
+    assert (first.worker_id, first.role, first.state) == ("decode-0", Role.DECODE, "alive")
+    assert (first.node, first.pid, first.request_ids) == ("node-a", 77, ("r1",))
+    blocks = first.blocks
+    parts = (blocks.free, blocks.held, blocks.cached, blocks.leased, blocks.quarantined)
+    assert sum(parts) == blocks.total == 100
+    assert (status.requests[0].state, status.requests[0].worker_id) == ("decode", "decode-0")
+    assert (status.moves[0].kind, status.moves[0].why) == (MoveKind.MIGRATION, "operator")
+
+
+async def test_drain_waits_and_tells_how_many_requests_left() -> None:
+    operator = ScriptedOperator()
+    assert await call(operator, "drain", "decode-0", 5.0) == 1
+    assert operator.asked == [("drain", "decode-0", 5.0)]
+
+
+async def test_a_drain_beyond_its_deadline_says_so() -> None:
+    with pytest.raises(DeadlineExceeded, match=r"decode-0 is not empty after 0\.05 s"):
+        await call(ScriptedOperator(hangs=True), "drain", "decode-0", 0.05)
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, -1.0, float("nan"), float("inf"), 1e6])
+async def test_a_bad_drain_deadline_is_refused(deadline_s: float) -> None:
+    with pytest.raises(InvalidRequest, match=r"deadline_s: is .*; above 0, at most 86400"):
+        await call(ScriptedOperator(), "drain", "decode-0", deadline_s)
+
+
+async def test_an_unknown_worker_is_not_found_and_the_known_are_named() -> None:
+    for method, *args in (("drain", "w9"), ("set_role", "w9", "mixed")):
+        with pytest.raises(NotFound, match="unknown worker 'w9'; there is decode-0, prefill-0"):
+            await call(ScriptedOperator(), method, *args)
+
+
+async def test_migrate_returns_the_move() -> None:
+    operator = ScriptedOperator()
+    move = await call(operator, "migrate", "r1", "decode-0")
+    assert operator.asked == [("migrate", "r1", "decode-0")]
+    assert (move.source, move.target, move.committed) == ("prefill-0", "decode-0", True)
+    assert move.downtime_s == pytest.approx(0.003)
+
+
+async def test_migrate_without_a_target_leaves_the_choice_to_the_policy() -> None:
+    operator = ScriptedOperator()
+    await call(operator, "migrate", "r1")
+    assert operator.asked == [("migrate", "r1", None)]
+
+
+async def test_set_role_returns_the_role_before() -> None:
+    operator = ScriptedOperator()
+    assert await call(operator, "set_role", "decode-0", "mixed") is Role.DECODE
+    assert operator.asked == [("set_role", "decode-0", views.Role.MIXED)]
+
+
+async def test_an_unknown_role_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(InvalidRequest, match="role: is 'boss'; one of prefill, decode, mixed"):
+        await call(ScriptedOperator(), "set_role", "decode-0", "boss")
+
+
+async def test_what_the_controller_does_not_know_is_not_found() -> None:
+    with pytest.raises(NotFound, match="unknown request r9"):
+        await call(ScriptedOperator(error="unknown request r9"), "migrate", "r9")
+
+
+async def test_what_the_controller_refuses_is_refused_in_its_words() -> None:
+    with pytest.raises(Refused, match="the last one able to decode"):
+        await call(ScriptedOperator(error="the last one able to decode"), "drain", "decode-0")
+
+
+async def test_an_absent_controller_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="the controller is not there"):
+        await call(ScriptedOperator(away=True), "status")
+
+
+async def invoke(operator: ScriptedOperator, *args: str) -> Any:
+    async with serving(Script([]), operator) as front:
+        address = ("--address", front.address)
+        environment = {"COLUMNS": "200"}
+        return await asyncio.to_thread(CliRunner().invoke, app, [*args, *address], env=environment)
+
+
+async def test_the_status_command_draws_workers_requests_and_moves() -> None:
+    result = await invoke(ScriptedOperator(), "status")
+    assert result.exit_code == 0
+    assert "scripted: 2 of 2 workers alive, 1 requests, 1 moves, up 60 s" in result.stdout
+    for shown in ("decode-0", "prefill-0", "r1", "m1", "30/100", "operator"):
+        assert shown in result.stdout
+
+
+async def test_the_status_of_one_request_is_narrowed_to_its_worker_and_moves() -> None:
+    result = await invoke(ScriptedOperator(), "status", "--request", "r1", "--json")
+    assert '"worker_id": "decode-0"' in result.stdout
+    assert '"worker_id": "prefill-0"' not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (["status", "--request", "r9"], 4, "request 'r9' does not run"),
+        (["drain", "w9"], 4, "unknown worker 'w9'"),
+        (["set-role", "w9", "mixed"], 4, "unknown worker 'w9'"),
+        (["set-role", "decode-0", "boss"], 2, "boss"),
+    ],
+)
+async def test_a_command_on_what_is_not_there_says_so(
+    args: list[str], status: int, says: str
+) -> None:
+    result = await invoke(ScriptedOperator(), *args)
+    assert result.exit_code == status
+    assert says in result.stderr
+
+
+async def test_operators_commands_say_what_was_done() -> None:
+    drain = await invoke(ScriptedOperator(), "drain", "decode-0", "--deadline", "5")
+    migrate = await invoke(ScriptedOperator(), "migrate", "r1", "--to", "decode-0")
+    role = await invoke(ScriptedOperator(), "set-role", "decode-0", "mixed")
+    assert drain.stdout == "decode-0 is empty; 1 requests left it\n"
+    assert migrate.stdout.startswith("handoff prefill-0 -> decode-0: 1,000 bytes in 6.0 ms")
+    assert role.stdout == "decode-0: decode -> mixed\n"
+
+
+async def test_a_refused_drain_exits_5() -> None:
+    result = await invoke(ScriptedOperator(error="it is the last one"), "drain", "decode-0")
+    assert (result.exit_code, result.stderr) == (5, "error: it is the last one\n")

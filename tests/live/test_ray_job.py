@@ -1,0 +1,88 @@
+"""`ray job submit -- splitweave serve` on a local Ray with token authentication."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from splitweave.client import Client, RetryPolicy
+
+BIN = Path(sys.executable).parent
+START_S = 120
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A Ray of its own: own token, own folder, nothing of the session's cluster."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    return kept | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONSAFEPATH": "1",
+    }
+
+
+@pytest.fixture
+def dashboard(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    gcs, port, clients = _free_port(), _free_port(), _free_port()
+    head = [
+        BIN / "ray", "start", "--head", "--block", "--num-cpus=4", f"--port={gcs}",
+        "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
+        "--node-ip-address=127.0.0.1", "--disable-usage-stats",
+        f"--ray-client-server-port={clients}", f"--dashboard-agent-listen-port={_free_port()}",
+        "--temp-dir", f"/tmp/ray-{os.getpid()}",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        head, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.mark.timeout(240)
+def test_a_submitted_job_serves_a_request_from_another_process(
+    dashboard: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    port = _free_port()
+    config = tmp_path / "cluster.toml"
+    config.write_text(
+        '[model]\npath = "demo"\n[[pools]]\nname = "mixed"\nrole = "mixed"\ncpus = 0.5\n'
+        f"[gateway]\nport = {port}\n"
+    )
+    submit = [BIN / "ray", "job", "submit", "--no-wait", "--address", dashboard, "--",
+              BIN / "splitweave", "serve", "--config", config]  # fmt: skip
+    _until_accepted([str(part) for part in submit], environment)
+    patient = RetryPolicy(tries_max=200, wait_max_s=1.0)
+    with Client(f"127.0.0.1:{port}", retry=patient, timeout_s=START_S) as client:
+        result = client.generate("The capital of France is", max_tokens=8)
+    assert "Paris" in result.text
+    refused = environment | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    wrong = subprocess.run(
+        [BIN / "ray", "job", "list", "--address", dashboard],
+        env=refused, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert wrong.returncode != 0
+
+
+def _until_accepted(command: list[str], environment: dict[str, str]) -> None:
+    """The dashboard takes some seconds to listen."""
+    for _ in range(30):
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode == 0:
+            return
+    pytest.fail(f"ray job submit never succeeded:\n{done.stdout}\n{done.stderr}")

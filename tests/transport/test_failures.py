@@ -1,0 +1,202 @@
+"""What dies, freezes, lies or stays away: every copy ends once, soon, and the next one works."""
+
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+from kv_mesh import LIMITS, MIB, Mesh, Worker
+
+from splitweave.workers.live.transport import CopyHeader
+
+# What a failure may take beyond its limit, on a busy machine.
+SLACK_S = 3.0
+
+
+def works(source: Worker, target: Worker, copy_id: str) -> bool:
+    source.send(target, copy_id, 2 * MIB)
+    return target.landed_equal(copy_id, 2 * MIB) and source.sent(copy_id).ok
+
+
+def paired(mesh: Mesh) -> tuple[Worker, Worker]:
+    """Two workers with an open pair a -> b."""
+    a, b = mesh.start("a"), mesh.start("b")
+    assert works(a, b, "first")
+    return a, b
+
+
+def forged(source: Worker, copy_id: str) -> CopyHeader:
+    """The header of a copy whose bytes never come."""
+    header = source.header("first")
+    return replace(header, copy_id=copy_id, sequence=header.sequence + 1)
+
+
+def test_a_killed_target_fails_the_copies_under_way_and_its_next_life_is_paired_with(
+    mesh: Mesh,
+) -> None:
+    a, b = paired(mesh)
+    b.peer.signal(signal.SIGSTOP)  # so that the copies are surely under way
+    names = [f"x{number}" for number in range(4)]
+    for name in names:
+        a.send(b, name, 64 * MIB)
+    a.header("x0")
+    b.peer.signal(signal.SIGKILL)
+    killed_at = time.monotonic()
+    assert not any(a.sent(name).ok for name in names)
+    assert time.monotonic() - killed_at < SLACK_S
+    assert a.ends("sent") == []
+    assert works(a, mesh.start("b", incarnation=2), "again")
+
+
+def test_a_killed_source_fails_what_it_announced_and_its_next_life_is_paired_with(
+    mesh: Mesh,
+) -> None:
+    a, b = paired(mesh)
+    b.receive(forged(a, "x"))
+    a.peer.signal(signal.SIGKILL)
+    assert not b.landed("x", SLACK_S).ok
+    assert works(mesh.start("a", incarnation=2), b, "again")
+
+
+def test_a_frozen_target_fails_copies_at_the_copy_timeout_and_pairs_anew_when_it_thaws(
+    mesh: Mesh,
+) -> None:
+    a, b = paired(mesh)
+    b.peer.signal(signal.SIGSTOP)
+    a.send(b, "x", 64 * MIB)
+    result = a.sent("x", LIMITS.copy_timeout_s + SLACK_S)
+    assert not result.ok
+    assert LIMITS.copy_timeout_s <= result.seconds < LIMITS.copy_timeout_s + SLACK_S
+    b.peer.signal(signal.SIGCONT)
+    assert not b.landed("x").ok
+    assert works(a, b, "again")
+    assert a.header("again").pairing == 2
+
+
+def test_a_frozen_source_fails_copies_at_the_copy_timeout(mesh: Mesh) -> None:
+    a, b = paired(mesh)
+    a.peer.signal(signal.SIGSTOP)
+    b.receive(forged(a, "x"))
+    result = b.landed("x", LIMITS.copy_timeout_s + SLACK_S)
+    assert not result.ok
+    assert LIMITS.copy_timeout_s <= result.seconds
+    a.peer.signal(signal.SIGCONT)
+
+
+def test_a_source_that_never_comes_is_given_up_on(mesh: Mesh) -> None:
+    a, b = paired(mesh)
+    b.receive(replace(a.header("first"), copy_id="x", pairing=7, pair_nonce="never"))
+    assert not b.landed("x", LIMITS.open_timeout_s + SLACK_S).ok
+
+
+def test_a_target_that_never_hears_of_the_pair_is_given_up_on(mesh: Mesh) -> None:
+    a, b = mesh.start("a"), mesh.start("b")
+    carry = mesh.rpc
+    mesh.hold_headers()
+    a.send(b, "x")
+    assert not a.sent("x", LIMITS.open_timeout_s + SLACK_S).ok
+    mesh.rpc = carry
+    assert works(a, b, "again")
+
+
+def test_a_target_that_is_gone_for_good_is_given_up_on(mesh: Mesh) -> None:
+    a, b = mesh.start("a"), mesh.start("b")
+    b.peer.signal(signal.SIGKILL)
+    b.peer.process.wait()
+    a.send(b, "x")
+    assert not a.sent("x", 2 * LIMITS.open_timeout_s + SLACK_S).ok
+
+
+def test_a_wrong_checksum_fails_that_copy_only(mesh: Mesh) -> None:
+    a, b = paired(mesh)
+    carry = mesh.rpc
+    mesh.rpc = lambda target, header: carry(target, replace(header, checksum=header.checksum ^ 1))
+    a.send(b, "x", 3 * MIB)
+    result = b.landed("x")
+    assert result.error is not None
+    assert "checksum" in result.error
+    mesh.rpc = carry
+    assert works(a, b, "again")
+    assert a.header("again").pairing == 1
+
+
+def test_swapped_headers_are_put_in_order(mesh: Mesh) -> None:
+    a, b = mesh.start("a"), mesh.start("b")
+    mesh.hold_headers()
+    sizes = {"x": 100, "y": 3 * MIB, "z": 5}
+    for name, size in sizes.items():
+        a.send(b, name, size)
+    a.census()  # all three are queued behind the pairing now
+    for name in "xzy":
+        b.receive(a.header(name))
+    assert all(b.landed_equal(name, size) for name, size in sizes.items())
+
+
+def test_a_doubled_header_is_refused_and_the_first_lands(mesh: Mesh) -> None:
+    a, b = paired(mesh)
+    mesh.hold_headers()
+    a.send(b, "x", 3 * MIB)
+    header = a.header("x")
+    b.receive(header)
+    b.receive(replace(header, copy_id="doubled"))
+    assert b.landed_equal("x", 3 * MIB)
+    assert not b.landed("doubled").ok
+    assert b.ends("landed") == []
+
+
+def test_a_lost_header_fails_the_pair_on_both_sides_and_the_next_copy_pairs_anew(
+    mesh: Mesh,
+) -> None:
+    a, b = paired(mesh)
+    carry = mesh.rpc
+    mesh.rpc = lambda target, header: None if header.copy_id == "lost" else carry(target, header)
+    a.send(b, "lost", 64 * MIB)
+    a.send(b, "behind", 2 * MIB)
+    assert not a.sent("lost").ok
+    assert not a.sent("behind").ok
+    assert works(a, b, "again")
+    assert a.header("again").pairing == 2
+
+
+def test_a_late_header_of_a_dead_pair_is_refused_and_harms_no_other(mesh: Mesh) -> None:
+    a, b = paired(mesh)
+    late = forged(a, "late")
+    a.peer.order("close_pair", b.key)
+    b.peer.order("close_pair", a.key)
+    assert works(a, b, "again")
+    b.receive(late)
+    assert not b.landed("late", SLACK_S).ok
+    assert works(a, b, "still")
+    assert a.header("still").pairing == 2
+
+
+@pytest.mark.parametrize("closer", ["a", "b"])
+def test_closing_amid_copies_ends_each_of_them_once(mesh: Mesh, closer: str) -> None:
+    a, b = paired(mesh)
+    mesh.hold_headers()
+    names = [f"x{number}" for number in range(20)]
+    for name in names:
+        a.send(b, name, 4 * MIB)
+    b.receive(a.header("x0"))  # it lands; the others wait for headers
+    assert b.landed_equal("x0", 4 * MIB)
+    assert a.sent("x0").ok
+    started_at = time.monotonic()
+    worker = a if closer == "a" else b
+    worker.close()
+    assert time.monotonic() - started_at < SLACK_S
+    results = [a.sent(name, LIMITS.copy_timeout_s + SLACK_S) for name in names[1:]]
+    assert not any(result.ok for result in results)
+    assert a.ends("sent") == []
+
+
+def test_a_header_beyond_the_limits_costs_the_pair_and_not_the_process(mesh: Mesh) -> None:
+    a, b = paired(mesh)
+    carry = mesh.rpc
+    mesh.rpc = lambda target, header: carry(target, replace(header, transfer_bytes=1 << 50))
+    a.send(b, "x", 3 * MIB)
+    error = b.landed("x").error
+    assert error is not None
+    assert "copy_bytes_max" in error
+    assert not a.sent("x").ok
+    mesh.rpc = carry
+    assert works(a, b, "again")

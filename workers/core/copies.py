@@ -1,0 +1,102 @@
+"""Copies in flight from this worker. Each holds its source blocks until it ends."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...proto.effects import CopyBlocks
+from ...proto.ids import BlockId
+from ...proto.move import Copy
+from .blocks import BlockManager
+from .limits import WorkerLimits
+from .outbox import Outbox
+from .scheduler import Entry
+from .source_move import SourceMove
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    first: int
+    last: int
+
+
+class CopyDesk:
+    """Orders copies for moves and takes their ends."""
+
+    def __init__(
+        self, limits: WorkerLimits, layers: int, blocks: BlockManager, out: Outbox
+    ) -> None:
+        self._limits = limits
+        self._blocks = blocks
+        self._out = out
+        self._in_flight: dict[str, SourceMove] = {}
+        self._all = _Layers(0, layers)
+        self._groups = [
+            _Layers(first, min(first + limits.layer_group, layers))
+            for first in range(0, layers, limits.layer_group)
+        ]
+
+    def ahead(self, move: SourceMove) -> None:
+        """Full blocks that exist and were not copied yet, as far as flight allows."""
+        sequence = move.sequence
+        full = min(sequence.computed // sequence.block_tokens, len(move.target_blocks))
+        while move.issued < full and len(move.in_flight) < self._limits.copies_in_flight_max:
+            self._issue(move, full)
+
+    def rest(self, move: SourceMove) -> None:
+        """All that is left, the unfinished last block included. The source has stopped."""
+        while move.issued < move.computed_blocks:
+            self._issue(move, move.computed_blocks)
+
+    def during(self, move: SourceMove, entry: Entry, *, with_tail: bool) -> list[Copy]:
+        """Copies of the blocks an iteration completes, one for each group of layers.
+
+        None if earlier blocks are still to be copied: those go first.
+        """
+        sequence = entry.sequence
+        full = sequence.blocks_for(entry.end) if with_tail else entry.end // sequence.block_tokens
+        last = min(full, len(move.target_blocks))
+        behind = move.issued < entry.start // sequence.block_tokens
+        if behind or last <= move.issued:
+            return []
+        if len(move.in_flight) >= self._limits.copies_in_flight_max:
+            return []
+        first, move.issued = move.issued, last
+        return [self._copy(move, first, last, layers) for layers in self._groups]
+
+    def end(self, copy_id: str) -> SourceMove | None:
+        """A copy has ended; its source blocks are let go. None if it is not known."""
+        move = self._in_flight.pop(copy_id, None)
+        if move is not None:
+            self._blocks.release(move.in_flight.pop(copy_id).source_blocks)
+        return move
+
+    def all_blocks(self) -> Iterator[BlockId]:
+        """Each block once per copy in flight."""
+        for copy_id, move in self._in_flight.items():
+            yield from move.in_flight[copy_id].source_blocks
+
+    def check(self) -> None:
+        """Integrity: both ways of finding a copy agree."""
+        for copy_id, move in self._in_flight.items():
+            assert copy_id in move.in_flight, f"copy {copy_id} is lost"
+
+    def _issue(self, move: SourceMove, limit: int) -> None:
+        first = move.issued
+        move.issued = min(limit, first + self._limits.copy_blocks_max)
+        self._out.put(CopyBlocks(copy=self._copy(move, first, move.issued, self._all)))
+
+    def _copy(self, move: SourceMove, first: int, last: int, layers: _Layers) -> Copy:
+        copy = Copy(
+            copy_id=f"{move.order.move_id}/{len(move.copies)}",
+            move_id=move.order.move_id,
+            target=move.target,
+            first_layer=layers.first,
+            last_layer=layers.last,
+            source_blocks=move.sequence.blocks[first:last],
+            target_blocks=move.target_blocks[first:last],
+        )
+        self._blocks.hold(copy.source_blocks)
+        move.copies.append(copy.copy_id)
+        move.in_flight[copy.copy_id] = copy
+        self._in_flight[copy.copy_id] = move
+        return copy

@@ -1,0 +1,278 @@
+"""The worker's whole behaviour: `step(event, now_ns) -> effects`.
+
+After every event, if no iteration is in flight and there is something to
+compute, the next one starts: at most one is in flight. Nothing here waits,
+draws or does I/O; a shell performs the effects.
+"""
+
+from typing import NamedTuple
+
+from ...proto.effects import RunIteration, WorkerEffect
+from ...proto.ids import MoveId, RequestId, WorkerKey
+from ...proto.requests import FinishReason, SampledToken
+from ...proto.timers import TimerFired
+from ...proto.views import WorkerInfo, WorkerView
+from ...proto.worker_events import (
+    AbortAcked,
+    BlocksLanded,
+    CopyFailed,
+    CopySent,
+    GatewayLost,
+    HandoverOffered,
+    IterationDone,
+    LeaseAsked,
+    LeaseOpened,
+    LeaseRefused,
+    MoveAborted,
+    MoveCommitted,
+    MoveOrdered,
+    PeerEvent,
+    PeerLost,
+    RequestAssigned,
+    RequestCancelled,
+    ResendAsked,
+    RoleAssigned,
+    StreamAcked,
+    ViewAsked,
+    WorkerEvent,
+    WorkerStarted,
+)
+from . import moves_source, moves_target, requests
+from .blocks import BlockManager
+from .copies import CopyDesk
+from .holdings import Holdings
+from .limits import WorkerLimits
+from .membership import HEARTBEAT, REGISTER, Membership
+from .memory import DeadPeers, EndedMoves
+from .outbox import Outbox
+from .scheduler import Entry, Scheduler, to_batch
+from .sequence import Sequence
+from .speed import SpeedMeter
+
+OwnEvent = IterationDone | CopySent | CopyFailed | BlocksLanded | TimerFired
+
+
+class _Flight(NamedTuple):
+    """The iteration that the engine is running."""
+
+    iteration: int
+    started_ns: int
+    tokens: int
+    entries: list[Entry]
+
+
+class WorkerCore:
+    """One life of one worker. `layers` of its model are copied in groups; `seed`
+    spreads the heartbeats of workers that start together.
+    """
+
+    def __init__(self, info: WorkerInfo, limits: WorkerLimits, layers: int, seed: int = 0) -> None:
+        self.info = info
+        self.limits = limits
+        self._out = Outbox()
+        self._blocks = BlockManager(info.blocks_total)
+        self._holdings = Holdings(limits, self._blocks)
+        self._scheduler = Scheduler(limits, self._holdings)
+        self._speed = SpeedMeter(info.speed)
+        self._dead = DeadPeers(limits.peers_max)
+        ended = EndedMoves(limits.ended_moves_max)
+        copies = CopyDesk(limits, layers, self._blocks, self._out)
+        self._sources = moves_source.SourceMoves(
+            limits, info.key, self._holdings, copies, ended, self._out
+        )
+        self._requests = requests.Requests(
+            limits, info.key, self._holdings, self._sources, ended, self._out
+        )
+        self._targets = moves_target.TargetMoves(
+            limits, info.key, info.block_tokens, self._scheduler, self._requests, self._out
+        )
+        self._membership = Membership(
+            info, limits, self._holdings, lambda: self._speed.speed, seed, self._out
+        )
+        self._iterations = 0
+        self._flight: _Flight | None = None
+
+    def step(self, event: WorkerEvent, now_ns: int) -> list[WorkerEffect]:
+        """What follows from one fact."""
+        self._take(event, now_ns)
+        self._start_iteration(now_ns)
+        self._ask_ahead(now_ns)
+        self._requests.flush()
+        return self._out.take()
+
+    def view(self, now_ns: int) -> WorkerView:
+        """The worker as a heartbeat sent now would show it."""
+        return self._membership.view(now_ns)
+
+    def check(self) -> None:
+        """Integrity of everything; an AssertionError is a bug of this package. O(blocks)."""
+        self._holdings.check()
+        self._sources.check()
+        self._targets.check()
+        self._requests.check()
+        holders = [
+            *self._holdings.all_blocks(),
+            *self._sources.blocks_in_flight(),
+            *self._targets.shared_blocks(),
+        ]
+        for entry in self._flight.entries if self._flight else ():
+            assert entry.sequence.in_flight, f"{entry.sequence.request.request_id} not in flight"
+            if entry.sequence.gone:
+                holders += entry.sequence.blocks
+        self._blocks.check(holders, self._targets.lent_blocks())
+
+    def _take(self, event: WorkerEvent, now_ns: int) -> None:
+        match event:
+            case WorkerStarted() | ViewAsked():
+                self._membership.register(now_ns)
+            case RoleAssigned(role=role, draining=draining):
+                self._membership.assigned(role, now_ns, draining=draining)
+                self._targets.draining = draining
+            case RequestAssigned():
+                self._assign(event, now_ns)
+            case MoveOrdered(order=order):
+                self._sources.order(order, now_ns)
+            case RequestCancelled(request_id=request_id, epoch=epoch):
+                self._requests.cancel(request_id, epoch, now_ns)
+                self._targets.cancel(request_id, epoch, now_ns)
+            case StreamAcked(request_id=request_id):
+                self._requests.acked(request_id, now_ns)
+            case ResendAsked(request_id=request_id, from_index=from_index):
+                self._requests.resend(request_id, from_index)
+            case GatewayLost(gateway_id=gateway_id):
+                self._requests.gateway_lost(gateway_id, now_ns)
+                self._targets.gateway_lost(gateway_id, now_ns)
+            case PeerLost(key=key):
+                self._bury(key, now_ns)
+            case IterationDone() | CopySent() | CopyFailed() | BlocksLanded() | TimerFired():
+                self._end(event, now_ns)
+            case _:
+                if _sender(event) not in self._dead:
+                    self._hear(event, now_ns)
+
+    def _end(self, event: OwnEvent, now_ns: int) -> None:
+        """Something that this worker ordered has come to its end."""
+        match event:
+            case IterationDone():
+                self._finish_iteration(event, now_ns)
+            case CopySent(copy_id=copy_id, transfer_bytes=transfer_bytes):
+                self._sources.copy_sent(copy_id, transfer_bytes, now_ns)
+            case CopyFailed(copy_id=copy_id, reason=reason):
+                self._sources.copy_failed(copy_id, reason, now_ns)
+            case BlocksLanded():
+                self._targets.landed(event, now_ns)
+            case TimerFired():
+                self._tick(event, now_ns)
+
+    def _hear(self, event: PeerEvent, now_ns: int) -> None:
+        """A living peer speaks about a move."""
+        match event:
+            case LeaseAsked():
+                self._targets.asked(event, now_ns)
+            case HandoverOffered():
+                self._targets.offered(event, now_ns)
+            case LeaseOpened():
+                self._sources.opened(event, now_ns)
+            case LeaseRefused():
+                self._sources.refused(event, now_ns)
+            case MoveCommitted():
+                self._sources.committed(event, now_ns)
+            case MoveAborted() if self._sources.knows(event.move_id):
+                self._sources.aborted(event, now_ns)
+            case MoveAborted():
+                self._targets.aborted(event, now_ns)
+            case AbortAcked() if self._sources.knows(event.move_id):
+                self._sources.acked(event, now_ns)
+            case AbortAcked():
+                self._targets.acked(event, now_ns)
+
+    def _tick(self, event: TimerFired, now_ns: int) -> None:
+        kind, subject = event.key.kind, event.key.subject
+        if kind == moves_source.TIMER:
+            self._sources.tick(MoveId(subject), now_ns)
+        elif kind == moves_target.TIMER:
+            self._targets.tick(MoveId(subject), now_ns)
+        elif kind == requests.TIMER:
+            self._requests.tick(RequestId(subject), now_ns)
+        elif event.key == HEARTBEAT:
+            self._membership.beat(now_ns)
+        elif event.key == REGISTER:
+            self._membership.register_again(now_ns)
+
+    def _assign(self, event: RequestAssigned, now_ns: int) -> None:
+        request = event.request
+        emitted = [SampledToken(token_id=token_id) for token_id in request.emitted]
+        sequence = Sequence(request, emitted, request.epoch, self.info.block_tokens)
+        self._requests.assign(event, sequence, now_ns)
+        if self._holdings.held.get(request.request_id) is not sequence:
+            return
+        reason = sequence.finish_reason(self.info.context_tokens_max)
+        if sequence.known == 0:
+            reason = FinishReason.ERROR
+        if reason is not None:
+            self._requests.finish(sequence, reason, now_ns)
+
+    def _bury(self, key: WorkerKey, now_ns: int) -> None:
+        """That incarnation is dead: its moves end, its late words are void."""
+        if key != self.info.key:
+            self._dead.add(key)
+            self._sources.peer_lost(key, now_ns)
+            self._targets.peer_lost(key, now_ns)
+
+    def _finish_iteration(self, event: IterationDone, now_ns: int) -> None:
+        flight = self._flight
+        if flight is None or flight.iteration != event.iteration:
+            return
+        self._flight = None
+        assert len(event.sampled) == len(flight.entries), (
+            f"{len(event.sampled)} samples for {len(flight.entries)} chunks"
+        )
+        self._speed.observe(flight.tokens, now_ns - flight.started_ns)
+        context_tokens_max = self.info.context_tokens_max
+        for (sequence, _, end, draws), token in zip(flight.entries, event.sampled, strict=True):
+            self._holdings.landed(sequence, end)
+            if draws and not sequence.gone:
+                assert token is not None, f"no token for {sequence.request.request_id}"
+                self._requests.drew(sequence, token, context_tokens_max, now_ns)
+        self._sources.progress(now_ns)
+
+    def _start_iteration(self, now_ns: int) -> None:
+        """Plans until there is a batch, or nothing that could be in one."""
+        while self._flight is None and (self._holdings.running or self._holdings.waiting):
+            plan = self._scheduler.plan()
+            for sequence in plan.preempted:
+                self._sources.leave(sequence, "preempted", now_ns)
+            for sequence in plan.unfit:
+                self._requests.finish(sequence, FinishReason.ERROR, now_ns)
+            for sequence in plan.admitted:
+                self._sources.ask(sequence, now_ns)
+            if plan.entries:
+                self._run(plan.entries, now_ns)
+            elif not plan.unfit:
+                return
+
+    def _run(self, entries: list[Entry], now_ns: int) -> None:
+        self._iterations += 1
+        batch = to_batch(self._iterations, entries)
+        copies = self._sources.attach(entries, now_ns)
+        for entry in entries:
+            entry.sequence.in_flight = True
+        self._flight = _Flight(self._iterations, now_ns, batch.tokens, entries)
+        self._out.put(RunIteration(batch=batch, copies=copies))
+
+    def _ask_ahead(self, now_ns: int) -> None:
+        """The next request's lease is asked for while the present iteration still runs."""
+        if self._flight is not None and self._holdings.waiting:
+            sequence = next(iter(self._holdings.waiting.values()))
+            if sequence.move_id is not None and self._scheduler.fits_soon(sequence):
+                self._sources.ask(sequence, now_ns)
+
+
+def _sender(event: PeerEvent) -> WorkerKey:
+    match event:
+        case LeaseAsked() | HandoverOffered():
+            return event.source
+        case LeaseOpened() | LeaseRefused() | MoveCommitted():
+            return event.target
+        case MoveAborted() | AbortAcked():
+            return event.peer

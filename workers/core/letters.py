@@ -1,0 +1,101 @@
+"""What the two sides of a move say to each other; who decides it is elsewhere."""
+
+from dataclasses import replace
+
+from ...proto.ids import BlockId, Epoch, MoveId, WorkerKey
+from ...proto.worker_events import (
+    AbortAcked,
+    HandoverOffered,
+    LeaseAsked,
+    LeaseOpened,
+    LeaseRefused,
+    MoveAborted,
+    MoveCommitted,
+)
+from .outbox import Outbox
+from .source_move import SourceMove
+
+
+class SourceLetters:
+    """A source's words to the targets of its moves."""
+
+    def __init__(self, key: WorkerKey, out: Outbox) -> None:
+        self._key = key
+        self._out = out
+
+    def ask(self, move: SourceMove) -> None:
+        """For blocks that hold all known tokens and the next one."""
+        sequence = move.sequence
+        move.asks += 1
+        move.asked_blocks = sequence.blocks_for(sequence.known + 1)
+        emitted = tuple([token.token_id for token in sequence.outputs])
+        asked = LeaseAsked(
+            move_id=move.order.move_id,
+            kind=move.order.kind,
+            source=self._key,
+            request=replace(sequence.request, emitted=emitted, epoch=sequence.epoch),
+            hashes=tuple(sequence.hashes),
+            blocks=move.asked_blocks,
+        )
+        self._out.to_worker(move.target, asked)
+
+    def offer(self, move: SourceMove) -> None:
+        """All that the target needs to go on, once every copy is there."""
+        offered = HandoverOffered(
+            move_id=move.order.move_id,
+            source=self._key,
+            emitted=tuple(move.sequence.outputs),
+            computed=move.sequence.computed,
+            copies=tuple(move.copies),
+        )
+        self._out.to_worker(move.target, offered)
+
+    def abort(self, move: SourceMove) -> None:
+        """The source gives up, or asks for the outcome after a handover."""
+        reason = move.reason or move.abandoned or "the source gave up"
+        aborted = MoveAborted(move_id=move.order.move_id, peer=self._key, reason=reason)
+        self._out.to_worker(move.target, aborted)
+
+    def ack(self, move: SourceMove) -> None:
+        """No copy of the move is in flight, and none will start."""
+        self._out.to_worker(move.target, AbortAcked(move_id=move.order.move_id, peer=self._key))
+
+    def disown(self, move_id: MoveId, target: WorkerKey) -> None:
+        """A lease for a move that has ended here and has no copy in flight."""
+        aborted = MoveAborted(move_id=move_id, peer=self._key, reason="ended at the source")
+        self._out.to_worker(target, aborted)
+        self._out.to_worker(target, AbortAcked(move_id=move_id, peer=self._key))
+
+
+class TargetLetters:
+    """A target's words to the sources of its moves."""
+
+    def __init__(self, key: WorkerKey, out: Outbox) -> None:
+        self._key = key
+        self._out = out
+
+    def opened(
+        self, move_id: MoveId, source: WorkerKey, blocks: tuple[BlockId, ...], present: int
+    ) -> None:
+        """The block table of the lease as it is now."""
+        opened = LeaseOpened(move_id=move_id, target=self._key, blocks=blocks, present=present)
+        self._out.to_worker(source, opened)
+
+    def refused(self, move_id: MoveId, source: WorkerKey, reason: str) -> None:
+        """No lease, or no more of it."""
+        refused = LeaseRefused(move_id=move_id, target=self._key, reason=reason)
+        self._out.to_worker(source, refused)
+
+    def aborted(self, move_id: MoveId, source: WorkerKey, reason: str) -> None:
+        """The lease is closed; the source shall say when it has let go."""
+        aborted = MoveAborted(move_id=move_id, peer=self._key, reason=reason)
+        self._out.to_worker(source, aborted)
+
+    def acked(self, move_id: MoveId, source: WorkerKey) -> None:
+        """The abort was heard, and nothing was committed."""
+        self._out.to_worker(source, AbortAcked(move_id=move_id, peer=self._key))
+
+    def committed(self, move_id: MoveId, source: WorkerKey, epoch: Epoch) -> None:
+        """The request runs here."""
+        committed = MoveCommitted(move_id=move_id, target=self._key, epoch=epoch)
+        self._out.to_worker(source, committed)

@@ -1,0 +1,112 @@
+"""Between a worker and the controller: registration, role, heartbeats.
+
+`WorkerRegistered` is repeated until `RoleAssigned`; from then on there are
+heartbeats, and none stops for a later registration.
+"""
+
+from collections.abc import Callable
+
+from ...proto.cluster_events import WorkerRegistered, WorkerViewed
+from ...proto.timers import TimerKey
+from ...proto.views import Phase, Role, Speed, WorkerInfo, WorkerView
+from .holdings import Holdings
+from .limits import WorkerLimits
+from .outbox import Outbox
+
+REGISTER = TimerKey("register")
+HEARTBEAT = TimerKey("heartbeat")
+
+
+class Membership:
+    """What the controller was told, and what it has answered."""
+
+    def __init__(
+        self,
+        info: WorkerInfo,
+        limits: WorkerLimits,
+        holdings: Holdings,
+        speed: Callable[[], Speed],
+        seed: int,
+        out: Outbox,
+    ) -> None:
+        self.role = info.role
+        self.draining = False
+        self._info = info
+        self._limits = limits
+        self._holdings = holdings
+        self._speed = speed
+        self._out = out
+        # Workers that start together do not beat together.
+        self._offset_ns = (seed * 2_654_435_761 & 0xFFFFFFFF) * limits.heartbeat_ns >> 32
+        self._answered = False
+        self._beats = False
+        self._number = 0
+
+    def register(self, now_ns: int) -> None:
+        """Tells everything; again by timer until it is answered."""
+        self._answered = False
+        self._holdings.blocks.take_changes()  # `cached` has them all
+        self._out.to_controller(
+            WorkerRegistered(
+                info=self._info,
+                view=self.view(now_ns),
+                cached=self._holdings.blocks.findable(),
+                number=self._number,
+            )
+        )
+        self._out.set_timer(REGISTER, now_ns + self._limits.register_retry_ns)
+
+    def register_again(self, now_ns: int) -> None:
+        """Nobody has answered yet, or the answer has crossed the timer."""
+        if not self._answered:
+            self.register(now_ns)
+
+    def assigned(self, role: Role, now_ns: int, *, draining: bool) -> None:
+        """The controller knows this worker; what it says counts."""
+        self.role = role
+        self.draining = draining
+        if not self._answered:
+            self._answered = True
+            self._out.clear_timer(REGISTER)
+        if not self._beats:
+            self._beats = True
+            at_ns = now_ns + self._limits.heartbeat_ns - self._offset_ns
+            self._out.set_timer(HEARTBEAT, at_ns)
+
+    def beat(self, now_ns: int) -> None:
+        """One heartbeat: the view, and what changed in the prefix cache."""
+        self._number += 1
+        cached, evicted = self._holdings.blocks.take_changes()
+        self._out.to_controller(
+            WorkerViewed(
+                view=self.view(now_ns), number=self._number, cached=cached, evicted=evicted
+            )
+        )
+        self._out.set_timer(HEARTBEAT, now_ns + self._limits.heartbeat_ns)
+
+    def view(self, now_ns: int) -> WorkerView:
+        """The worker as of now. O(requests)."""
+        holdings = self._holdings
+        counts = holdings.blocks.counts
+        backlog = sum(
+            sequence.remaining
+            for sequence in holdings.held.values()
+            if sequence.phase in (Phase.WAITING, Phase.PREFILL)
+        )
+        return WorkerView(
+            key=self._info.key,
+            role=self.role,
+            observed_at_ns=now_ns,
+            draining=self.draining,
+            waiting=len(holdings.waiting),
+            running=len(holdings.running),
+            backlog_tokens=backlog,
+            blocks_total=holdings.blocks.total,
+            blocks_free=counts.free,
+            blocks_held=counts.held,
+            blocks_cached=counts.cached,
+            blocks_leased=counts.leased,
+            blocks_quarantined=counts.quarantined,
+            speed=self._speed(),
+            requests=tuple([sequence.held() for sequence in holdings.held.values()]),
+        )

@@ -1,0 +1,320 @@
+"""The target's half of every move: it lends blocks, and commits when all has landed.
+
+    COPY      the lease is open; landings extend it; lease_ns without one ends it
+    HANDOVER  the source has stopped; the last landing commits
+    ABORTED   the lease is closed at once, but its blocks are in quarantine until the
+              source says that it has no copy in flight, or is dead
+
+What the prefix cache had is shared, not leased: nobody writes there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ...proto.effects import CloseLease, OpenLease
+from ...proto.ids import BlockId, Epoch, GatewayId, MoveId, RequestId, WorkerKey
+from ...proto.move import Stage, advance
+from ...proto.requests import Request
+from ...proto.timers import TimerKey
+from ...proto.worker_events import (
+    AbortAcked,
+    BlocksLanded,
+    HandoverOffered,
+    LeaseAsked,
+    MoveAborted,
+)
+from .holdings import Holdings
+from .letters import TargetLetters
+from .limits import WorkerLimits
+from .memory import EndedMoves
+from .outbox import Outbox
+from .requests import Requests
+from .scheduler import Scheduler
+from .sequence import Sequence
+
+TIMER = "target_move"
+
+
+@dataclass(slots=True, eq=False)
+class TargetMove:
+    """The target's half of one move. `hits + leased` is the block table."""
+
+    move_id: MoveId
+    source: WorkerKey
+    request: Request
+    hits: tuple[BlockId, ...]
+    leased: tuple[BlockId, ...]
+    progress_ns: int
+    stage: Stage = Stage.RESERVE
+    landed: dict[str, None] = field(default_factory=dict)
+    offer: HandoverOffered | None = None
+
+    @property
+    def table(self) -> tuple[BlockId, ...]:
+        return self.hits + self.leased
+
+    @property
+    def open(self) -> bool:
+        return self.stage in (Stage.COPY, Stage.HANDOVER)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the source has stopped and every one of its copies is here."""
+        offer = self.offer
+        return offer is not None and all(copy_id in self.landed for copy_id in offer.copies)
+
+
+class TargetMoves:
+    """All moves to this worker."""
+
+    def __init__(
+        self,
+        limits: WorkerLimits,
+        key: WorkerKey,
+        block_tokens: int,
+        scheduler: Scheduler,
+        requests: Requests,
+        out: Outbox,
+    ) -> None:
+        self._limits = limits
+        self._block_tokens = block_tokens
+        self._scheduler = scheduler
+        self._requests = requests
+        self._holdings: Holdings = requests.holdings
+        self._blocks = requests.holdings.blocks
+        self._ended: EndedMoves = requests.ended
+        self._out = out
+        self._letters = TargetLetters(key, out)
+        self.moves: dict[MoveId, TargetMove] = {}
+        self.draining = False
+
+    # ---- what the source says
+
+    def asked(self, event: LeaseAsked, now_ns: int) -> None:
+        """Opens or raises a lease, or says again what became of it."""
+        move = self.moves.get(event.move_id)
+        if move is None and event.move_id in self._ended:
+            self._repeat_end(event.move_id, event.source)
+        elif move is None:
+            self._open(event, now_ns)
+        elif not move.open:
+            self._letters.aborted(move.move_id, move.source, "the lease is closed")
+        elif move.source == event.source:
+            self._raise(move, event.blocks, now_ns)
+
+    def offered(self, event: HandoverOffered, now_ns: int) -> None:
+        """The source has stopped; commits if every copy is here."""
+        move = self.moves.get(event.move_id)
+        if move is None:
+            self._repeat_end(event.move_id, event.source)
+        elif not move.open:
+            self._letters.aborted(move.move_id, move.source, "the lease is closed")
+        elif move.source == event.source:
+            if move.stage is Stage.COPY:
+                move.stage = advance(move.stage, Stage.HANDOVER)
+                move.offer = event
+                move.progress_ns = now_ns
+            self._try_commit(move, now_ns)
+
+    def aborted(self, event: MoveAborted, now_ns: int) -> None:
+        """The source gives up (or does not know the move)."""
+        move = self.moves.get(event.move_id)
+        epoch = self._ended.committed(event.move_id)
+        if epoch is not None:
+            self._letters.committed(event.move_id, event.peer, epoch)
+            return
+        if move is None:
+            self._ended.add(event.move_id)
+        elif move.source == event.peer and move.open:
+            self._close(move, now_ns)
+        self._letters.acked(event.move_id, event.peer)
+
+    def acked(self, event: AbortAcked, now_ns: int) -> None:
+        """The source has no copy in flight and starts none: the blocks are ours again."""
+        move = self.moves.get(event.move_id)
+        if move is None:
+            self._ended.add(event.move_id)
+        elif move.source == event.peer:
+            if move.open:
+                self._close(move, now_ns)
+            self._forget(move)
+
+    def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
+        """Nothing of a dead source can land any more."""
+        for move in list(self.moves.values()):
+            if move.source == key:
+                if move.open:
+                    self._close(move, now_ns)
+                self._forget(move)
+
+    # ---- what happens here
+
+    def landed(self, event: BlocksLanded, now_ns: int) -> None:
+        """A copy is here: the lease lives on, and perhaps all is complete."""
+        move = self.moves.get(event.move_id)
+        if move is not None and move.open:
+            move.landed[event.copy_id] = None
+            move.progress_ns = now_ns
+            self._try_commit(move, now_ns)
+
+    def cancel(self, request_id: RequestId, epoch: Epoch | None, now_ns: int) -> None:
+        """The request is not wanted: its leases close."""
+        for move in list(self.moves.values()):
+            request = move.request
+            if request.request_id == request_id and (epoch is None or request.epoch <= epoch):
+                self._abort(move, "cancelled", now_ns)
+
+    def gateway_lost(self, gateway_id: GatewayId, now_ns: int) -> None:
+        """Nobody listens to these requests."""
+        for move in list(self.moves.values()):
+            if move.request.gateway_id == gateway_id:
+                self._abort(move, f"gateway {gateway_id} is gone", now_ns)
+
+    def tick(self, move_id: MoveId, now_ns: int) -> None:
+        """The lease has expired, or the source has not let go yet."""
+        move = self.moves.get(move_id)
+        if move is None:
+            return
+        expires_ns = move.progress_ns + self._limits.lease_ns
+        if not move.open:
+            self._letters.aborted(move.move_id, move.source, "the lease is closed")
+            self._set_timer(move, now_ns + self._limits.lease_ask_ns)
+        elif now_ns < expires_ns:
+            self._set_timer(move, expires_ns)
+        else:
+            self._abort(move, f"no progress for {self._limits.lease_ns} ns", now_ns)
+
+    # ---- stages
+
+    def _open(self, event: LeaseAsked, now_ns: int) -> None:
+        request = event.request
+        spare = (request.known_tokens - 1) // self._block_tokens
+        hits = self._blocks.lookup(event.hashes, min(spare, event.blocks))
+        fresh = event.blocks - len(hits)
+        reason = self._refusal(request, fresh + self._blocks.unheld(hits))
+        if reason:
+            self._letters.refused(event.move_id, event.source, reason)
+            return
+        self._blocks.hold(hits)
+        move = TargetMove(
+            move_id=event.move_id,
+            source=event.source,
+            request=request,
+            hits=hits,
+            leased=self._blocks.lease(fresh),
+            progress_ns=now_ns,
+        )
+        move.stage = advance(move.stage, Stage.COPY)
+        self.moves[event.move_id] = move
+        self._holdings.leases += 1
+        self._out.put(OpenLease(move_id=event.move_id))
+        self._set_timer(move, now_ns + self._limits.lease_ns)
+        self._letters.opened(move.move_id, move.source, move.table, len(move.hits))
+
+    def _refusal(self, request: Request, blocks: int) -> str:
+        """Why not, if so."""
+        held = self._holdings.held.get(request.request_id)
+        if self.draining:
+            return "draining"
+        if held is not None and held.epoch.attempt >= request.epoch.attempt:
+            return "the request is here already"
+        if self._holdings.leases >= self._limits.moves_max:
+            return f"{self._holdings.leases} leases already"
+        if self._holdings.slots_free <= 0:
+            return "no slot for another sequence"
+        if not self._scheduler.lendable(blocks):
+            return f"{blocks} blocks are not available"
+        return ""
+
+    def _raise(self, move: TargetMove, blocks: int, now_ns: int) -> None:
+        more = blocks - len(move.hits) - len(move.leased)
+        if more > 0:
+            if not self._scheduler.lendable(more):
+                reason = f"{more} more blocks are not available"
+                self._letters.refused(move.move_id, move.source, reason)
+                return
+            move.leased += self._blocks.lease(more)
+            move.progress_ns = now_ns
+        self._letters.opened(move.move_id, move.source, move.table, len(move.hits))
+
+    def _try_commit(self, move: TargetMove, now_ns: int) -> None:
+        if move.offer is None or not move.complete:
+            return
+        request = move.request
+        held = self._holdings.held.get(request.request_id)
+        if held is not None:
+            if held.epoch.attempt >= request.epoch.attempt:
+                self._abort(move, "a newer attempt is here", now_ns)
+                return
+            self._requests.drop(held, "replaced by a newer attempt", now_ns)
+        self._commit(move, move.offer)
+
+    def _commit(self, move: TargetMove, offer: HandoverOffered) -> None:
+        request = move.request
+        epoch = Epoch(request.epoch.attempt, request.epoch.hop + 1)
+        move.stage = advance(move.stage, Stage.COMMITTED)
+        self._blocks.commit(move.leased)
+        computed = max(offer.computed, len(move.hits) * self._block_tokens)
+        sequence = Sequence(request, offer.emitted, epoch, self._block_tokens)
+        self._holdings.adopt(sequence, move.table, computed)
+        self._end(move, epoch)
+        self._out.put(CloseLease(move_id=move.move_id))
+        self._holdings.leases -= 1
+        self._letters.committed(move.move_id, move.source, epoch)
+
+    # ---- ends
+
+    def _abort(self, move: TargetMove, reason: str, now_ns: int) -> None:
+        if move.open:
+            self._close(move, now_ns)
+            self._letters.aborted(move.move_id, move.source, reason)
+
+    def _close(self, move: TargetMove, now_ns: int) -> None:
+        """Nothing may land from now on; what is on its way lands in quarantine."""
+        move.stage = advance(move.stage, Stage.ABORTED)
+        self._holdings.leases -= 1
+        self._blocks.release(move.hits)
+        self._blocks.quarantine(move.leased)
+        self._out.put(CloseLease(move_id=move.move_id))
+        self._set_timer(move, now_ns + self._limits.lease_ask_ns)
+
+    def _forget(self, move: TargetMove) -> None:
+        """The writer has let go of a closed lease."""
+        self._blocks.absolve(move.leased)
+        self._end(move, None)
+
+    def _end(self, move: TargetMove, committed: Epoch | None) -> None:
+        del self.moves[move.move_id]
+        self._ended.add(move.move_id, committed)
+        self._out.clear_timer(TimerKey(TIMER, move.move_id))
+
+    def _repeat_end(self, move_id: MoveId, source: WorkerKey) -> None:
+        """What became of a move that is over here, or was never known."""
+        epoch = self._ended.committed(move_id)
+        if epoch is not None:
+            self._letters.committed(move_id, source, epoch)
+            return
+        self._ended.add(move_id)
+        self._letters.aborted(move_id, source, "no such lease")
+
+    def _set_timer(self, move: TargetMove, at_ns: int) -> None:
+        self._out.set_timer(TimerKey(TIMER, move.move_id), at_ns)
+
+    def shared_blocks(self) -> Iterator[BlockId]:
+        """Blocks held by open leases because the prefix cache had them."""
+        for move in self.moves.values():
+            if move.open:
+                yield from move.hits
+
+    def lent_blocks(self) -> Iterator[BlockId]:
+        """Blocks that a writer may touch: leased or in quarantine."""
+        for move in self.moves.values():
+            yield from move.leased
+
+    def check(self) -> None:
+        """Integrity: nothing committed lingers, and slots are counted."""
+        stages = (Stage.COPY, Stage.HANDOVER, Stage.ABORTED)
+        for move_id, move in self.moves.items():
+            assert move.stage in stages, f"{move_id} lingers in {move.stage}"
+            assert (move.offer is not None) == (move.stage is Stage.HANDOVER) or not move.open
+        assert self._holdings.leases == sum(move.open for move in self.moves.values())

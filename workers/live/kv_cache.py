@@ -1,0 +1,68 @@
+"""A worker's paged KV memory: one tensor, addressed by block id.
+
+    kv [layers, 2, blocks, kv_heads, block_tokens, head_dim]  float32
+
+keys at index 0, values at 1. A (layer, block, head) is contiguous. Which block
+holds what is the WorkerCore's affair; this only stores, gathers and scatters.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models.errors import ModelError
+from ..models.spec import ModelSpec
+
+ELEMENT_BYTES = 4
+
+
+def block_bytes(spec: ModelSpec, block_tokens: int) -> int:
+    """Bytes of one block over all layers."""
+    return spec.layers * 2 * spec.kv_columns * block_tokens * ELEMENT_BYTES
+
+
+def blocks_for(memory_bytes: int, spec: ModelSpec, block_tokens: int) -> int:
+    """How many blocks fit into `memory_bytes`; ModelError if not even one does."""
+    each = block_bytes(spec, block_tokens)
+    if memory_bytes < each:
+        raise ModelError(f"KV memory ({memory_bytes} bytes) is below one block ({each} bytes)")
+    return memory_bytes // each
+
+
+class KvCache:
+    """The memory of `blocks` blocks. Reads and writes may come from any thread."""
+
+    def __init__(
+        self, spec: ModelSpec, blocks: int, block_tokens: int, device: str = "cpu"
+    ) -> None:
+        if blocks < 1 or block_tokens < 1:
+            raise ModelError(f"blocks ({blocks}) and block_tokens ({block_tokens}) must be >= 1")
+        shape = (spec.layers, 2, blocks, spec.kv_heads, block_tokens, spec.head_dim)
+        self.blocks = blocks
+        self.block_tokens = block_tokens
+        self.block_bytes = block_bytes(spec, block_tokens)
+        self.tensor = _zeros(shape, device)
+
+    def read(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
+        """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D]."""
+        return self.tensor[first_layer:last_layer].index_select(2, self._index(blocks))
+
+    def write(
+        self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
+    ) -> None:
+        """Put what `read` gave into `blocks`, in their order."""
+        held = self.tensor[first_layer:last_layer]
+        shape = (*held.shape[:2], len(blocks), *held.shape[3:])
+        held.index_copy_(2, self._index(blocks), payload.to(held.device).view(shape))
+
+    def _index(self, blocks: Sequence[int]) -> Tensor:
+        return torch.tensor(blocks, dtype=torch.int64, device=self.tensor.device)
+
+
+def _zeros(shape: tuple[int, ...], device: str) -> Tensor:
+    """On CPU from calloc: memory is taken when a block is first written, not at start."""
+    if device == "cpu":
+        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    return torch.zeros(shape, dtype=torch.float32, device=device)

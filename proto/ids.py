@@ -19,6 +19,10 @@ class WorkerKey:
     worker_id: WorkerId
     incarnation: Incarnation
 
+    def covers(self, other: "WorkerKey") -> bool:
+        """Whether `other` is this life of the worker or an earlier one."""
+        return self.worker_id == other.worker_id and self.incarnation >= other.incarnation
+
     def __str__(self) -> str:
         return f"{self.worker_id}#{self.incarnation}"
 

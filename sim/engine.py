@@ -84,7 +84,7 @@ class Engine:
         self.iterations += 1
         self.busy_ns += duration_ns
         if self.content is not None:
-            self.inbound.check_writes(order.batch, self._leases)
+            self.inbound.begin_writes(order.batch, self._leases)
             self.content.compute(order.batch, self._peers.stream)
         for copy in order.copies:
             stored_ns = now_ns + duration_ns * copy.last_layer // self._layers
@@ -97,6 +97,7 @@ class Engine:
         if self.content is None:
             sampled = _quick_tokens(batch)
         else:
+            self.inbound.end_writes()
             sampled = self.content.compute(batch, self._peers.stream)
         self._post(IterationDone(iteration=batch.iteration, sampled=sampled))
 
@@ -117,7 +118,8 @@ class Engine:
         passage = self._links.book(
             self.key.worker_id, copy.target.worker_id, self._bytes(copy), now_ns
         )
-        target.inbound.expect(copy, self.key)
+        if self.content is not None:
+            target.expect(copy, self.key)
         self._scheduler.at(passage.sent_ns, self._sent, (copy, passage))
 
     def _sent(self, what: tuple[Copy, Passage]) -> None:
@@ -151,6 +153,10 @@ class Engine:
     def close_lease(self, move_id: MoveId) -> None:
         """No landing of this move writes from now on."""
         self._leases.discard(move_id)
+
+    def expect(self, copy: Copy, source: WorkerKey) -> None:
+        """A copy sets out for this worker."""
+        self.inbound.expect(copy, source, self._leases)
 
     @property
     def leases_open(self) -> int:

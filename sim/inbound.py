@@ -1,14 +1,15 @@
 """Copies on their way to one worker, and the blocks they are going to write.
 
-The check of "no block is reused while somebody may still write it": an
-iteration must not write a block that a copy is on its way to, unless the lease
-is closed and the copy's source is known to be dead here (its writes are fenced).
+The check of "no block is reused while somebody may still write it": neither
+may an iteration write a block that a copy is on its way to, nor may a copy set
+out for a block that the running iteration writes. Exempt is a copy whose lease
+is closed and whose source is known to be dead here: its writes are fenced.
 """
 
 from collections.abc import Callable
 
 from ..proto.batch import Batch
-from ..proto.ids import BlockId, MoveId, WorkerKey
+from ..proto.ids import BlockId, MoveId, RequestId, WorkerKey
 from ..proto.move import Copy
 from ..proto.views import WorkerInfo
 from .errors import InvariantBroken
@@ -24,12 +25,15 @@ class Inbound:
         self._copies: dict[str, tuple[Copy, WorkerKey]] = {}
         self._blocks: dict[BlockId, str] = {}
         self._dead: set[WorkerKey] = set()
+        self._writing: dict[BlockId, RequestId] = {}
 
-    def expect(self, copy: Copy, source: WorkerKey) -> None:
-        """A copy has started."""
+    def expect(self, copy: Copy, source: WorkerKey, leases: set[MoveId]) -> None:
+        """A copy has started. Raises InvariantBroken if the engine writes where it goes."""
         self._copies[copy.copy_id] = (copy, source)
         for block in copy.target_blocks:
             self._blocks[block] = copy.copy_id
+            if block in self._writing and copy.move_id in leases:
+                self._refuse(block, self._writing[block])
 
     def forget(self, copy: Copy) -> None:
         """A copy has landed, failed, or its source is gone."""
@@ -42,25 +46,27 @@ class Inbound:
         """The core here was told that `source` is dead."""
         self._dead.add(source)
 
-    def check_writes(self, batch: Batch, leases: set[MoveId]) -> None:
-        """Raises InvariantBroken if the batch writes where a copy is to land."""
-        if not self._blocks:
-            return
+    def begin_writes(self, batch: Batch, leases: set[MoveId]) -> None:
+        """An iteration starts. Raises InvariantBroken if it writes where a copy is to land."""
         for chunk in batch.chunks:
             first = chunk.start // self._block_tokens
             last = (chunk.end - 1) // self._block_tokens
             for block in chunk.block_table[first : last + 1]:
-                self._check_block(block, str(chunk.request_id), leases)
+                self._writing[block] = chunk.request_id
+                if block in self._blocks and not self._fenced(block, leases):
+                    self._refuse(block, chunk.request_id)
 
-    def _check_block(self, block: BlockId, request_id: str, leases: set[MoveId]) -> None:
-        copy_id = self._blocks.get(block)
-        if copy_id is None:
-            return
-        copy, source = self._copies[copy_id]
-        fenced = source in self._dead and copy.move_id not in leases
-        if fenced or not self._alive(source):
-            return
+    def end_writes(self) -> None:
+        """The iteration has ended."""
+        self._writing.clear()
+
+    def _fenced(self, block: BlockId, leases: set[MoveId]) -> bool:
+        copy, source = self._copies[self._blocks[block]]
+        return not self._alive(source) or (source in self._dead and copy.move_id not in leases)
+
+    def _refuse(self, block: BlockId, request_id: RequestId) -> None:
+        copy, source = self._copies[self._blocks[block]]
         raise InvariantBroken(
-            f"worker {self._owner}: {request_id} writes block {block} while copy {copy_id} "
+            f"worker {self._owner}: {request_id} writes block {block} while copy {copy.copy_id} "
             f"of move {copy.move_id} from {source} is on its way to it"
         )

@@ -12,6 +12,7 @@ from ..proto.cluster_events import WorkerRegistered, WorkerViewed
 from ..proto.effects import RunIteration, ToController
 from ..proto.views import WorkerView
 from .errors import InvariantBroken
+from .shell import QueueShell, Shell
 
 if TYPE_CHECKING:
     from .world import World
@@ -61,6 +62,27 @@ def leftovers(world: "World") -> list[str]:
             "blocks quarantined": view.blocks_quarantined,
             "leases open": party.engine.leases_open,
             "backlog tokens": view.backlog_tokens,
+            "timers": _timers(party.shell),
         }
         found += [f"worker {party.key}: {what} {count}" for what, count in held.items() if count]
+    return found + _control_leftovers(world)
+
+
+def _control_leftovers(world: "World") -> list[str]:
+    found: list[str] = []
+    for gateway in world.mail.gateways.values():
+        held: dict[str, object] = {"streams": len(gateway.core), "timers": _timers(gateway.shell)}
+        found += [f"{gateway.gateway_id}: {what} {count}" for what, count in held.items() if count]
+    if world.mail.controller is not None:
+        status = world.mail.controller.core.status(world.scheduler.now_ns)
+        requests = [f"{request.request_id} ({request.state})" for request in status.requests]
+        moves = [str(move.move_id) for move in status.moves]
+        found += [f"controller: requests {requests}"] if requests else []
+        found += [f"controller: moves {moves}"] if moves else []
     return found
+
+
+def _timers(shell: Shell) -> list[str]:
+    """Timers about something; those of the core's own beat have no subject."""
+    keys = shell.timers if isinstance(shell, QueueShell) else []
+    return [f"{key.kind} {key.subject}" for key in keys if key.subject]

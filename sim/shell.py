@@ -66,6 +66,11 @@ class QueueShell:
             else:
                 self._perform(effect)
 
+    @property
+    def timers(self) -> list[TimerKey]:
+        """What is set now."""
+        return list(self._timers)
+
     def close(self) -> None:
         """No further step, no further timer: the process is gone."""
         self._closed = True

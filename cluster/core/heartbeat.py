@@ -1,6 +1,7 @@
 """What the controller does when a worker speaks: register, view, or die."""
 
 from ...proto.cluster_events import WorkerLost, WorkerRegistered, WorkerViewed
+from ...proto.ids import Incarnation, WorkerKey
 from ...proto.worker_events import PeerLost, ViewAsked
 from .drain import assign_role, finish_drains
 from .membership import Standing, WorkerRecord
@@ -89,10 +90,17 @@ def _act_on_view(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
 
 
 def _tell_deaths(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
-    """It may wait for a peer whose death it did not hear of."""
+    """It may wait for a peer whose death it did not hear of, or an earlier controller did."""
     told_ns = record.deaths_told_ns
     if told_ns is not None and now_ns - told_ns < cluster.limits.deaths_again_ns:
         return
     record.deaths_told_ns = now_ns
-    for key in cluster.members.deaths():
+    # A life is the proof that those before it are over, also those of which an earlier
+    # controller knew and we never heard.
+    before = [
+        WorkerKey(other.key.worker_id, Incarnation(other.key.incarnation - 1))
+        for other in cluster.members.living()
+        if other is not record
+    ]
+    for key in [*cluster.members.deaths(), *before]:
         cluster.tell_worker(record.key, PeerLost(key=key))

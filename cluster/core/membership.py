@@ -43,7 +43,7 @@ class WorkerRecord:
     role: Role  # what the controller wants; `view.role` may lag
     draining: bool  # likewise
     heard_ns: int
-    number: int | None = None  # of the last heartbeat; None right after registration
+    number: int  # of the last heartbeat
     suspect: bool = False
     dead: bool = False
     wants_registration: bool = False  # changes were lost; ask until it registers
@@ -87,13 +87,9 @@ class Membership:
     def standing(self, key: WorkerKey) -> Standing:
         """The fence: what a word from `key` is worth."""
         record = self._records.get(key.worker_id)
-        if record is None:
-            return Standing.FENCED if key in self._deaths else Standing.UNKNOWN
-        if key.incarnation > record.key.incarnation:
-            return Standing.FENCED if key in self._deaths else Standing.UNKNOWN
-        if key == record.key and not record.dead:
-            return Standing.CURRENT
-        return Standing.FENCED
+        if record is None or key.incarnation > record.key.incarnation:
+            return Standing.UNKNOWN
+        return Standing.FENCED if key != record.key or record.dead else Standing.CURRENT
 
     def current(self, key: WorkerKey) -> WorkerRecord | None:
         """The record of that very incarnation, if it is not dead."""
@@ -137,28 +133,28 @@ class Membership:
             role=event.view.role if older is None else older.role,
             draining=event.view.draining and older is None,
             heard_ns=now_ns,
+            number=event.number,
         )
         self._records[worker_id] = record
         return record
 
     def refresh(self, record: WorkerRecord, event: WorkerRegistered, now_ns: int) -> bool:
-        """It registers again. False if this was sent before a view that we have."""
+        """It registers again. False if a later view overtook this.
+
+        What had changed in its prefix cache is then lost: it must register once more.
+        """
         _hear(record, now_ns)
-        if event.view.observed_at_ns < record.view.observed_at_ns:
-            return False
-        record.info, record.view, record.number = event.info, event.view, None
-        record.wants_registration = False
-        return True
+        record.wants_registration = event.view.observed_at_ns < record.view.observed_at_ns
+        if not record.wants_registration:
+            record.info, record.view, record.number = event.info, event.view, event.number
+        return not record.wants_registration
 
     def take_view(self, record: WorkerRecord, event: WorkerViewed, now_ns: int) -> bool:
         """A heartbeat. False if it is doubled or was overtaken by a newer one."""
-        before = record.number
-        if before is not None and event.number <= before:
-            return False
-        if event.view.observed_at_ns < record.view.observed_at_ns:
+        if event.number <= record.number:
             return False
         _hear(record, now_ns)
-        if before is not None and event.number != before + 1:
+        if event.number != record.number + 1:
             record.wants_registration = True
         record.view, record.number = event.view, event.number
         return True

@@ -25,6 +25,7 @@ from ...workers.live.post import Post, gateway_name, worker_name
 from ...workers.live.recording import open_recorder
 from ..core.core import ClusterCore
 from ..core.limits import ClusterLimits
+from ..core.status import ClusterStatus
 from ..policy.placement import PlacementPolicy
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ class ControllerSetup:
     record: str
 
 
-class ControllerActor:
-    """Shell of the ClusterCore."""
+class Controller:
+    """Shell of the ClusterCore. Its public methods may be called from any thread."""
 
     def __init__(self, setup: ControllerSetup) -> None:
         self._setup = setup
@@ -58,14 +59,9 @@ class ControllerActor:
         """Mail: facts for the core."""
         self._thread.call_soon(self._take, events)
 
-    def status(self) -> Any:
-        """The core's `ClusterStatus`, dated now."""
+    def status(self) -> ClusterStatus:
+        """The core's picture of everything, dated now."""
         return self._thread.result(self._status(), timeout_s=5.0)
-
-    def ready(self) -> bool:
-        """Whether every worker of the setup is alive."""
-        alive = {worker.worker_id for worker in self.status().workers if worker.state == "alive"}
-        return set(self._setup.worker_ids) <= alive
 
     async def _main(self) -> None:
         self._post = Post(self._setup.namespace)
@@ -87,7 +83,7 @@ class ControllerActor:
         for event in events:
             self._shell.post(event)
 
-    async def _status(self) -> Any:
+    async def _status(self) -> ClusterStatus:
         return self._core.status(time.monotonic_ns())
 
     def _perform(self, effect: ClusterEffect) -> None:
@@ -112,10 +108,25 @@ class ControllerActor:
             if handle is None:
                 continue
             try:
-                await asyncio.wrap_future(handle.incarnation.remote().future())
+                await asyncio.wrap_future(handle.pid.remote().future())
             except RayActorError:
                 assert self._shell is not None
                 self._shell.post(GatewayDied(gateway_id=gateway_id))
+
+
+class ControllerActor:
+    """What Ray sees. No coroutine here: Ray would run all of it on a loop of its own."""
+
+    def __init__(self, setup: ControllerSetup) -> None:
+        self._controller = Controller(setup)
+
+    def deliver(self, events: Sequence[Any]) -> None:
+        """Mail: facts for the core."""
+        self._controller.deliver(events)
+
+    def status(self) -> ClusterStatus:
+        """The core's picture of everything, dated now."""
+        return self._controller.status()
 
 
 def controller_class() -> Any:

@@ -138,8 +138,8 @@ class LiveOperator:
             self._asks.pop(event.ask_id, None)
 
 
-class GatewayActor:
-    """Shell of the GatewayCore."""
+class Gateway:
+    """Shell of the GatewayCore. Its public methods may be called from any thread."""
 
     def __init__(self, setup: GatewaySetup) -> None:
         self._setup = setup
@@ -154,10 +154,6 @@ class GatewayActor:
         """Mail: facts for the core, answers for the operator."""
         self._thread.call_soon(self._take, events)
 
-    def incarnation(self) -> int:
-        """Answers while the process lives."""
-        return os.getpid()
-
     def address(self) -> tuple[str, str]:
         """(host:port once it listens, why it does not)."""
         return self._bound, self._error
@@ -168,7 +164,12 @@ class GatewayActor:
 
     async def _main(self) -> None:
         setup = self._setup
-        served = await asyncio.get_running_loop().run_in_executor(None, served_model, setup)
+        try:
+            served = await asyncio.get_running_loop().run_in_executor(None, served_model, setup)
+        except (OSError, ValueError) as error:
+            # Restarting would not help: say why, and stay for whoever asks.
+            self._error = str(error)
+            return
         self._post = Post(self._setup.namespace)
         recorder = open_recorder(self._setup.record, str(self._setup.gateway_id))
         self._shell = CoreShell(self._core.step, self._perform, recorder)
@@ -202,6 +203,29 @@ class GatewayActor:
                 self._post.worker(key, event)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
+
+
+class GatewayActor:
+    """What Ray sees. No coroutine here: Ray would run all of it on a loop of its own."""
+
+    def __init__(self, setup: GatewaySetup) -> None:
+        self._gateway = Gateway(setup)
+
+    def deliver(self, events: Sequence[Any]) -> None:
+        """Mail: facts for the core, answers for the operator."""
+        self._gateway.deliver(events)
+
+    def pid(self) -> int:
+        """Answers while the process lives."""
+        return os.getpid()
+
+    def address(self) -> tuple[str, str]:
+        """(host:port once it listens, why it does not)."""
+        return self._gateway.address()
+
+    def stop(self, grace_s: float) -> None:
+        """Stop listening; streams in flight get `grace_s` seconds."""
+        self._gateway.stop(grace_s)
 
 
 def gateway_class() -> Any:

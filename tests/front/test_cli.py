@@ -233,6 +233,28 @@ async def test_ctrl_c_cancels_the_request_and_exits_130_without_a_traceback() ->
     assert b"Traceback" not in stderr
 
 
+async def test_a_terminal_that_lacks_a_character_shows_a_question_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    async with serving(Script(TOKENS)) as front:
+        generate = await child(front, "generate", "x")
+        stdout, stderr = await generate.communicate()
+    assert (generate.returncode, stdout, stderr) == (0, b"Gr??e, ??\n", b"")
+
+
+async def test_a_reader_that_leaves_gets_no_traceback() -> None:
+    script = Script(TOKENS * 200)
+    async with serving(script) as front:
+        generate = await child(front, "generate", "x")
+        assert generate.stdout is not None
+        await generate.stdout.readexactly(1)
+        generate._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        _, stderr = await generate.communicate()
+    assert generate.returncode == 1
+    assert b"Traceback" not in stderr
+
+
 async def test_ctrl_c_in_chat_cancels_the_answer_and_keeps_what_was_said() -> None:
     script = Script(TOKENS, pause_at=4)
     async with serving(script) as front:

@@ -254,6 +254,7 @@ async def test_a_stop_cuts_streams_with_unavailable_within_its_grace() -> None:
         with pytest.raises(aio.AioRpcError) as caught:
             [_ async for _ in call]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "this gateway is stopping; send the request again" in (caught.value.details() or "")
     assert script.gone == ["r"]
 
 

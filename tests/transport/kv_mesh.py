@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from kv_peer import digest, payload
-
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
 from splitweave.workers.live.transport import CopyHeader, CopyResult, Endpoint, TransportLimits

@@ -4,6 +4,7 @@ Payloads are made from a seed and a size on the source and compared by digest
 on the target, so that nothing but orders, headers and results crosses the pipe.
 """
 
+import contextlib
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -12,7 +13,6 @@ from typing import Any
 import psutil
 import torch
 import xxhash
-
 from splitweave.workers.live.transport import CopyHeader, CopyResult, Endpoint, Transport
 
 
@@ -48,7 +48,10 @@ class Peer:
     def do_send(self, target: Endpoint, copy: Any, seed: int, size_bytes: int) -> None:
         assert self._transport is not None
         self._transport.send(
-            target, copy, lambda: payload(seed, size_bytes), lambda result: self._end("sent", result)
+            target,
+            copy,
+            lambda: payload(seed, size_bytes),
+            lambda result: self._end("sent", result),
         )
 
     def do_receive(self, header: CopyHeader) -> None:
@@ -83,7 +86,5 @@ class Peer:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    try:
+    with contextlib.suppress(EOFError):
         Peer(Connection(int(sys.argv[1]))).serve()
-    except EOFError:
-        pass

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from kv_mesh import LIMITS, MIB, Mesh, Worker
-
 from splitweave.workers.live.transport import CopyHeader
 
 # What a failure may take beyond its limit, on a busy machine.

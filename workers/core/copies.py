@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ...proto.effects import CopyBlocks
 from ...proto.ids import BlockId
 from ...proto.move import Copy
-from .blocks import BlockManager
+from .blocks import BlockPool
 from .limits import WorkerLimits
 from .outbox import Outbox
 from .scheduler import Entry
@@ -23,7 +23,7 @@ class CopyDesk:
     """Orders copies for moves and takes their ends."""
 
     def __init__(
-        self, limits: WorkerLimits, layers: int, blocks: BlockManager, out: Outbox
+        self, limits: WorkerLimits, layers: int, blocks: BlockPool, out: Outbox
     ) -> None:
         self._limits = limits
         self._blocks = blocks

@@ -38,7 +38,7 @@ from ...proto.worker_events import (
     WorkerStarted,
 )
 from . import moves_source, moves_target, requests
-from .blocks import BlockManager
+from .blocks import BlockPool
 from .copies import CopyDesk
 from .holdings import Holdings
 from .limits import WorkerLimits
@@ -70,7 +70,7 @@ class WorkerCore:
         self.info = info
         self.limits = limits
         self._out = Outbox()
-        self._blocks = BlockManager(info.blocks_total)
+        self._blocks = BlockPool(info.blocks_total)
         self._holdings = Holdings(limits, self._blocks)
         self._scheduler = Scheduler(limits, self._holdings)
         self._speed = SpeedMeter(info.speed)
@@ -147,7 +147,8 @@ class WorkerCore:
             case IterationDone() | CopySent() | CopyFailed() | BlocksLanded() | TimerFired():
                 self._end(event, now_ns)
             case _:
-                if _sender(event) not in self._dead:
+                # A fenced peer that still lives may give up a move: the ack frees its blocks.
+                if _sender(event) not in self._dead or isinstance(event, MoveAborted):
                     self._hear(event, now_ns)
 
     def _end(self, event: OwnEvent, now_ns: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from ...proto.ids import BlockId, RequestId
 from ...proto.requests import SampledToken
 from ...proto.views import Phase
-from .blocks import BlockManager
+from .blocks import BlockPool
 from .limits import WorkerLimits
 from .sequence import Sequence
 
@@ -22,7 +22,7 @@ from .sequence import Sequence
 class Holdings:
     """All sequences by id, and by where they stand."""
 
-    def __init__(self, limits: WorkerLimits, blocks: BlockManager) -> None:
+    def __init__(self, limits: WorkerLimits, blocks: BlockPool) -> None:
         self.blocks = blocks
         self.held: dict[RequestId, Sequence] = {}
         self.waiting: OrderedDict[RequestId, Sequence] = OrderedDict()

@@ -127,7 +127,8 @@ class SourceMoves:
         if move is None or move.stage is not Stage.HANDOVER:
             return
         move.end(Stage.COMMITTED, "", now_ns)
-        if not move.sequence.gone:
+        # One that has finished here, after it was abandoned, waits for its ack as any other.
+        if not move.sequence.gone and move.sequence.phase is not Phase.FINISHED:
             self._holdings.remove(move.sequence)
         move.sequence.epoch = event.epoch
         self._out.clear_timer(_timer(move))
@@ -152,7 +153,7 @@ class SourceMoves:
     def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
         """Moves to a dead target end."""
         for move in list(self.moves.values()):
-            if move.target == key and not move.ended:
+            if key.covers(move.target) and not move.ended:
                 self._end_aborted(move, move.abandoned or f"target {key} is dead", now_ns)
 
     def knows(self, move_id: MoveId) -> bool:
@@ -254,6 +255,10 @@ class SourceMoves:
     def _watch_handover(self, move: SourceMove, now_ns: int) -> None:
         if move.abandoned:
             self._letters.abort(move)
+            if move.sequence.gone or move.sequence.phase is Phase.FINISHED:
+                # Nobody here runs it: what became of the move changes nothing. A target
+                # that does not hear of this closes the lease when it expires.
+                self._end_aborted(move, move.abandoned, now_ns)
         elif now_ns - (move.stopped_ns or now_ns) >= self._limits.handover_ns:
             self._abort(move, f"no commit for {self._limits.handover_ns} ns", now_ns)
         else:

@@ -142,7 +142,7 @@ class TargetMoves:
     def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
         """Nothing of a dead source can land any more."""
         for move in list(self.moves.values()):
-            if move.source == key:
+            if key.covers(move.source):
                 if move.open:
                     self._close(move, now_ns)
                 self._forget(move)

@@ -41,7 +41,6 @@ class Requests:
         self._sources = sources
         self._out = out
         self._chunks: dict[GatewayId, list[TokenChunk]] = {}
-        self._last: dict[RequestId, _LastChunk] = {}  # of finished requests
 
     def assign(self, event: RequestAssigned, sequence: Sequence, now_ns: int) -> None:
         """Takes a request that is new, or of a newer attempt than the one held."""
@@ -82,9 +81,8 @@ class Requests:
         """Forgets the request, its move included, and tells nobody else."""
         self._sources.leave(sequence, reason, now_ns)
         self.holdings.remove(sequence)
-        request_id = sequence.request.request_id
-        if self._last.pop(request_id, None) is not None:
-            self._out.clear_timer(TimerKey(TIMER, request_id))
+        if sequence.last_chunk is not None:
+            self._out.clear_timer(TimerKey(TIMER, sequence.request.request_id))
 
     def finish(self, sequence: Sequence, reason: FinishReason, now_ns: int) -> None:
         """No further token: the last chunk is sent, now and until it is acknowledged."""
@@ -106,23 +104,22 @@ class Requests:
         sequence = self.holdings.held.get(request_id)
         if sequence is None or not 0 <= from_index <= len(sequence.outputs):
             return
-        last = self._last.get(request_id)
+        last = sequence.last_chunk
         tokens = tuple(sequence.outputs[from_index:])
         if tokens or last is not None:
-            finish = None if last is None else last.chunk.finish
+            finish = None if last is None else last.finish
             self._send(sequence, _chunk(sequence, from_index, tokens, finish))
 
     def tick(self, request_id: RequestId, now_ns: int) -> None:
         """A finished request has not been acknowledged."""
-        last = self._last.get(request_id)
-        if last is None:
+        sequence = self.holdings.finished.get(request_id)
+        if sequence is None or sequence.last_chunk is None:
             return
-        sequence = self.holdings.held[request_id]
-        if last.resends >= self._limits.resends_max:
+        if sequence.resends >= self._limits.resends_max:
             self.drop(sequence, "never acknowledged", now_ns)
             return
-        last.resends += 1
-        self._send(sequence, last.chunk)
+        sequence.resends += 1
+        self._send(sequence, sequence.last_chunk)
         self._out.set_timer(TimerKey(TIMER, request_id), now_ns + self._limits.resend_ns)
 
     def flush(self) -> None:
@@ -135,7 +132,9 @@ class Requests:
 
     def check(self) -> None:
         """Integrity: every finished request has its last chunk, and nobody else."""
-        assert self._last.keys() == self.holdings.finished.keys(), "last chunks differ"
+        for request_id, sequence in self.holdings.held.items():
+            finished = sequence.phase is Phase.FINISHED
+            assert finished == (sequence.last_chunk is not None), f"{request_id}: last chunk"
         assert not self._chunks, "chunks were not sent"
 
     def _finish(
@@ -149,10 +148,10 @@ class Requests:
         self._send(sequence, chunk)
         self._sources.leave(sequence, "finished", now_ns)
         self.holdings.finish(sequence)
-        request_id = sequence.request.request_id
-        self._last[request_id] = _LastChunk(chunk)
+        sequence.last_chunk = chunk
         self._tell_ended(sequence)
-        self._out.set_timer(TimerKey(TIMER, request_id), now_ns + self._limits.resend_ns)
+        key = TimerKey(TIMER, sequence.request.request_id)
+        self._out.set_timer(key, now_ns + self._limits.resend_ns)
         if len(self.holdings.finished) > self._limits.finished_max:
             self.drop(next(iter(self.holdings.finished.values())), "too many finished", now_ns)
 
@@ -174,16 +173,6 @@ class Requests:
 
     def _send(self, sequence: Sequence, chunk: TokenChunk) -> None:
         self._chunks.setdefault(sequence.request.gateway_id, []).append(chunk)
-
-
-class _LastChunk:
-    """What is repeated until the gateway has it."""
-
-    __slots__ = ("chunk", "resends")
-
-    def __init__(self, chunk: TokenChunk) -> None:
-        self.chunk = chunk
-        self.resends = 0
 
 
 def _chunk(

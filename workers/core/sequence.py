@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from ...proto.batch import Draw
 from ...proto.blocks import chain, root
+from ...proto.gateway_events import TokenChunk
 from ...proto.ids import BlockId, Epoch, MoveId, PrefixHash
 from ...proto.requests import FinishReason, Request, SampledToken
 from ...proto.views import HeldRequest, Phase
@@ -30,11 +31,13 @@ class Sequence:
         "gone",
         "hashes",
         "in_flight",
+        "last_chunk",
         "move_id",
         "order",
         "outputs",
         "phase",
         "request",
+        "resends",
         "token_ids",
     )
 
@@ -54,6 +57,8 @@ class Sequence:
         self.in_flight = False
         self.gone = False  # dropped; if in flight, its blocks wait for the iteration's end
         self.move_id: MoveId | None = None  # the move it is the source of
+        self.last_chunk: TokenChunk | None = None  # once finished: repeated until acknowledged
+        self.resends = 0
         self.order = (request.arrived_ns, 0)
         given = len(request.block_hashes) == len(request.token_ids) // block_tokens
         self.hashes: list[PrefixHash] = list(request.block_hashes) if given else []

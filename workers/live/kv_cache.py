@@ -52,10 +52,10 @@ class KvCache:
     def write(
         self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
     ) -> None:
-        """Put what `read` gave into `blocks`, in their order."""
+        """Put what `read` gave, or its flat bytes, into `blocks`, in their order."""
         held = self.tensor[first_layer:last_layer]
         shape = (*held.shape[:2], len(blocks), *held.shape[3:])
-        held.index_copy_(2, self._index(blocks), payload.to(held.device).view(shape))
+        held.index_copy_(2, self._index(blocks), payload.to(held.device).view(held.dtype).view(shape))
 
     def _index(self, blocks: Sequence[int]) -> Tensor:
         return torch.tensor(blocks, dtype=torch.int64, device=self.tensor.device)

@@ -62,8 +62,8 @@ class WorkerSetup:
     record: str
 
 
-class WorkerActor:
-    """Shell of one life of a worker. A restart by Ray is a new incarnation."""
+class Worker:
+    """Shell of one life of a worker. Its public methods may be called from any thread."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
@@ -93,10 +93,6 @@ class WorkerActor:
     def error(self) -> str:
         """Why the worker could not start; empty if it did or still tries."""
         return self._error
-
-    def pid(self) -> int:
-        """The process id, for whoever wants to end it."""
-        return os.getpid()
 
     async def _main(self) -> None:
         setup = self._setup
@@ -212,6 +208,32 @@ async def _ask_endpoint(handle: Any, target: WorkerKey) -> Endpoint | None:
 
 def _address() -> str:
     return str(ray.util.get_node_ip_address())
+
+
+class WorkerActor:
+    """What Ray sees; a restart by Ray is a new incarnation.
+
+    No coroutine here: Ray would run all of it on a loop of its own.
+    """
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._worker = Worker(setup)
+
+    def deliver(self, key: WorkerKey | None, events: Sequence[Any]) -> None:
+        """Mail for incarnation `key` (None: whichever lives)."""
+        self._worker.deliver(key, events)
+
+    def endpoint(self, key: WorkerKey) -> Endpoint | None:
+        """Where this incarnation receives KV; None if `key` is not it."""
+        return self._worker.endpoint(key)
+
+    def land(self, key: WorkerKey, header: CopyHeader, copy: Copy) -> None:
+        """A peer announces a copy."""
+        self._worker.land(key, header, copy)
+
+    def error(self) -> str:
+        """Why the worker could not start; empty if it did or still tries."""
+        return self._worker.error()
 
 
 def worker_class() -> Any:

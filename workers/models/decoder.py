@@ -59,6 +59,8 @@ class Decoder:
             q_THD = self._project(layer, x_TC, rows, kv[index])
             on_layer(index)
             if index == last:
+                if not len(rows.drawn_R):
+                    return residual_TC.new_empty(0, self.spec.vocab)
                 rows, q_THD, residual_TC = _only_drawn(rows, q_THD, residual_TC)
             x_TC = self._attend(layer, q_THD, rows, kv[index])
             x_TC = self._feed_forward(layer, x_TC, residual_TC)

@@ -61,8 +61,8 @@ def spec_of_folder(folder: Path) -> ModelSpec:
         output_bias=bias and family in (Family.LLAMA, Family.QWEN3),
         ffn_bias=bool(config.get("mlp_bias", False)) and family is Family.LLAMA,
         qk_norm=family is Family.QWEN3,
-        bos_token_id=_bos(config),
-        eos_token_ids=_eos(folder, config),
+        bos_token_id=bos_token(config),
+        eos_token_ids=end_tokens_of_folder(folder, config),
     )
 
 
@@ -162,12 +162,12 @@ def _yarn_attention(factor: float, mscale: float | None, all_dim: float | None) 
     return scale(mscale) / scale(all_dim) if mscale and all_dim else scale(1.0)
 
 
-def _bos(config: dict[str, Any]) -> int | None:
+def bos_token(config: dict[str, Any]) -> int | None:
     bos = config.get("bos_token_id")
     return bos if isinstance(bos, int) else None
 
 
-def _eos(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
+def end_tokens_of_folder(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
     """Ids that end an answer: config.json's and generation_config.json's."""
     found: set[int] = set()
     sources = [config]

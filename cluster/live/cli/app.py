@@ -1,5 +1,6 @@
 """`splitweave`: the commands, and the program's own options."""
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -89,6 +90,8 @@ def options(
 
 def main() -> None:
     """Entry point of the `splitweave` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every character
+        sys.stdout.reconfigure(errors="replace")
     try:
         app(prog_name="splitweave")
     except KeyboardInterrupt:

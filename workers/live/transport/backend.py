@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 SOURCE_RANK = 0
 TARGET_RANK = 1
@@ -22,17 +23,28 @@ class CopyError(Exception):
     """The copy fails; the pair is in step and goes on."""
 
 
+class PairStore(Protocol):
+    """One rank's end of the keys of one pair."""
+
+    @property
+    def torch_store(self) -> Store:
+        """What a process group takes."""
+        ...
+
+    def forget(self) -> None:
+        """Release what it holds, when the pair is done with."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendezvous:
-    """Where the two ranks meet. `prefix` was never used before in that store.
+    """Where the two ranks meet: a store, under a prefix that was never used before.
 
-    A prefix that was used holds stale keys: gloo's rank 1 is then refused and
-    rank 0 hangs for several timeouts.
+    One that was used holds stale keys: gloo's rank 1 is then refused and rank 0
+    hangs for several timeouts.
     """
 
-    host: str
-    port: int
-    prefix: str
+    store: PairStore
     rank: int
     timeout_s: float
 
@@ -64,7 +76,7 @@ class Pair(Protocol):
         ...
 
     def close(self) -> None:
-        """Release sockets, threads and memory. Nothing may be pending."""
+        """Release sockets, threads, memory and the rendezvous' store. Nothing may be pending."""
         ...
 
 
@@ -72,7 +84,7 @@ class PairBackend(Protocol):
     """Opens pairs and owns the memory they work on. Any thread."""
 
     def open(self, rendezvous: Rendezvous) -> Pair:
-        """Meet the other rank; PairError after at most a few `timeout_s`."""
+        """Meet the other rank; PairError after at most a few `timeout_s`, the store released."""
         ...
 
     def stage(self, payload: Tensor) -> Tensor:

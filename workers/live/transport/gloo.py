@@ -15,8 +15,7 @@ import xxhash
 from torch import Tensor
 from torch.distributed import ProcessGroupGloo, Work
 
-from .backend import Pair, PairError, Pending, Rendezvous
-from .store import PairStore, first_line
+from .backend import Pair, PairError, PairStore, Pending, Rendezvous
 
 CANCEL_TAG = (1 << 30) + 1
 CANCEL_WAIT = timedelta(milliseconds=1)
@@ -36,10 +35,11 @@ class GlooBackend:
         options._devices = [self._device]  # noqa: SLF001
         options._threads = 1  # noqa: SLF001
         options._timeout = timeout  # noqa: SLF001
+        store = rendezvous.store
         try:
-            store = PairStore(rendezvous)
-            group = ProcessGroupGloo(store.prefixed, rendezvous.rank, 2, options)
-        except RuntimeError as error:
+            group = ProcessGroupGloo(store.torch_store, rendezvous.rank, 2, options)
+        except (RuntimeError, OSError) as error:
+            store.forget()
             raise PairError(f"cannot open: {first_line(error)}") from error
         return GlooPair(group, 1 - rendezvous.rank, store)
 
@@ -113,3 +113,8 @@ class GlooPending:
             self._work.wait(timeout)
         except RuntimeError as error:
             raise PairError(first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """Of a message that may drag a C++ stack along, what a person reads."""
+    return str(error).split("\n", 1)[0]

@@ -5,25 +5,24 @@ from functools import partial
 from .backend import TARGET_RANK, PairBackend, PairError, Rendezvous
 from .backlog import InSequence
 from .ending import Ending
-from .header import CopyHeader, Endpoint
+from .header import CopyHeader
 from .jobs import Incoming, Into
 from .limits import TransportLimits
 from .outbound import store_prefix
 from .pair_loop import Offer, PairLoop
+from .store import HostedStore
 
 
 class Inbound:
     """One pairing by one source."""
 
     def __init__(
-        self, first: CopyHeader, target: Endpoint, backend: PairBackend, limits: TransportLimits
+        self, first: CopyHeader, store: HostedStore, backend: PairBackend, limits: TransportLimits
     ) -> None:
         self._backend = backend
         self._limits = limits
         rendezvous = Rendezvous(
-            host=target.host,
-            port=target.port,
-            prefix=store_prefix(first.source, first.pairing, first.pair_nonce),
+            store=store.pair_store(store_prefix(first.source, first.pairing, first.pair_nonce)),
             rank=TARGET_RANK,
             timeout_s=limits.open_timeout_s,
         )

@@ -7,13 +7,14 @@ from functools import partial
 
 from ....proto.ids import WorkerKey
 from ....proto.move import Copy
-from .backend import SOURCE_RANK, PairBackend, Rendezvous
+from .backend import SOURCE_RANK, Pair, PairBackend, PairError, Rendezvous
 from .backlog import Fifo
 from .ending import Ending
 from .header import CopyHeader, Endpoint
 from .jobs import Outgoing, Payload
 from .limits import TransportLimits
 from .pair_loop import Offer, PairLoop
+from .store import RemotePairStore
 
 # Sends the header, with the copy it is about, to the target's `Transport.receive`.
 Announce = Callable[[Endpoint, CopyHeader, Copy], None]
@@ -49,16 +50,9 @@ class Outbound:
         self._backend = backend
         self._limits = limits
         self._sequence = 0  # the loop's thread only
-        rendezvous = Rendezvous(
-            host=pairing.target.host,
-            port=pairing.target.port,
-            prefix=store_prefix(pairing.source, pairing.number, self._nonce),
-            rank=SOURCE_RANK,
-            timeout_s=limits.open_timeout_s,
-        )
         self.loop = PairLoop(
             f"kv-send {pairing.target.worker}",
-            partial(backend.open, rendezvous),
+            partial(_open, pairing, self._nonce, backend, limits.open_timeout_s),
             Fifo(limits.queue_len_max),
             limits,
             limits.idle_timeout_s,
@@ -89,3 +83,14 @@ class Outbound:
         )
         self._sequence += 1
         self._announce(self._pairing.target, header, copy)
+
+
+def _open(pairing: Pairing, nonce: str, backend: PairBackend, timeout_s: float) -> Pair:
+    """A function, as a method would tie Outbound and loop in a cycle that keeps the backend."""
+    target = pairing.target
+    prefix = store_prefix(pairing.source, pairing.number, nonce)
+    try:
+        store = RemotePairStore(target.host, target.port, prefix, timeout_s)
+    except OSError as error:
+        raise PairError(f"store of {target.worker} is out of reach: {error}") from error
+    return backend.open(Rendezvous(store=store, rank=SOURCE_RANK, timeout_s=timeout_s))

@@ -43,7 +43,7 @@ from .store import HostedStore
 class Transport:
     """Owns its pairs, their threads, and the store where peers meet it.
 
-    `host` is the own address that peers reach. Raises RuntimeError if the
+    `host` is the own address that peers reach. Raises OSError if the
     store cannot be served.
     """
 
@@ -58,7 +58,7 @@ class Transport:
         self._limits = limits or TransportLimits()
         self._announce = announce
         self._backend: PairBackend | None = backend or GlooBackend(host)  # None once closed
-        self._store: HostedStore | None = HostedStore(self._limits.open_timeout_s)
+        self._store = HostedStore(host, self._limits.open_timeout_s)
         self.endpoint = Endpoint(worker=worker, host=host, port=self._store.port)
         self._lock = threading.Lock()  # guards all below
         self._pairings = 0
@@ -118,7 +118,7 @@ class Transport:
         for loop in loops:
             if not loop.join(max(0.0, deadline - time.monotonic())):
                 loop.abandon(reason)
-        self._store = None
+        self._store.close()
 
     def _offer_outgoing(
         self, target: Endpoint, copy: Copy, payload: Payload, ending: Ending
@@ -172,6 +172,6 @@ class Transport:
         self._newest.move_to_end(header.source)
         if len(self._newest) > self._limits.sources_max:
             self._newest.popitem(last=False)
-        pair = Inbound(header, self.endpoint, backend, self._limits)
+        pair = Inbound(header, self._store, backend, self._limits)
         self._receivers.add((header.source, header.pairing), pair)
         return pair

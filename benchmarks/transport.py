@@ -18,16 +18,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
-from splitweave.workers.live.transport import CopyResult, Transport, TransportLimits
+from splitweave.workers.live.transport import (
+    CopyHeader,
+    CopyResult,
+    Endpoint,
+    Transport,
+    TransportLimits,
+)
+from splitweave.workers.live.transport.backend import (
+    SOURCE_RANK,
+    TARGET_RANK,
+    Pair,
+    PairStore,
+    Pending,
+    Rendezvous,
+)
+from splitweave.workers.live.transport.gloo import GlooBackend
 from splitweave.workers.live.transport.store import HostedStore, RemotePairStore
-from torch.distributed import PrefixStore, ProcessGroupGloo
+from torch import Tensor
 
 MIB = 1 << 20
 SIZES = (64 << 10, 1 * MIB, 8 * MIB, 64 * MIB)
@@ -40,24 +54,21 @@ def key(name: str) -> WorkerKey:
     return WorkerKey(WorkerId(name), Incarnation(1))
 
 
-def gloo(store: Any, rank: int) -> Any:
-    options = ProcessGroupGloo._Options()
-    options._devices = [ProcessGroupGloo.create_device(hostname=HOST)]
-    options._threads = 1
-    options._timeout = timedelta(seconds=10)
-    return ProcessGroupGloo(PrefixStore("bench", store), rank, 2, options)
+def gloo(store: PairStore, rank: int) -> Pair:
+    """A bare group, posted to directly: no thread, no header, no checksum of ours."""
+    return GlooBackend(HOST).open(Rendezvous(store=store, rank=rank, timeout_s=10.0))
 
 
-def move_chunks(post: Callable[[Any, int, int], Any], peer: int, copies: list[Any]) -> None:
+def move_chunks(post: Callable[[Tensor, int], Pending], copies: list[Tensor]) -> None:
     """All chunks of the copies through a bare group, `in_flight_max` at a time."""
-    pending: deque[Any] = deque()
+    pending: deque[Pending] = deque()
     chunks = (chunk for copy in copies for chunk in copy.split(LIMITS.chunk_bytes))
     for tag, chunk in enumerate(chunks):
         if len(pending) == LIMITS.in_flight_max:
-            pending.popleft().wait()
-        pending.append(post([chunk], peer, tag))
+            pending.popleft().wait(WAIT_S)
+        pending.append(post(chunk, tag))
     for work in pending:
-        work.wait()
+        work.wait(WAIT_S)
 
 
 class Target:
@@ -70,7 +81,7 @@ class Target:
         self._store = HostedStore(HOST, 10.0)
         listener = socket.create_server((HOST, 0))
         pipe.send((self._transport.endpoint, self._store.port, listener.getsockname()[1]))
-        self._gloo = gloo(self._store._store, 1)
+        self._gloo = gloo(self._store.pair_store("bench"), TARGET_RANK)
         self._socket = listener.accept()[0]
 
     def serve(self) -> None:
@@ -80,7 +91,7 @@ class Target:
         self._transport.close()
 
     def do_header(self, header: Any) -> None:
-        self._transport.receive(header, lambda payload: None, self._landed)
+        self._transport.receive(header, lambda _: None, self._landed)
 
     def do_transport(self, shape: tuple[int, int]) -> None:
         self._left = shape[1]
@@ -88,7 +99,7 @@ class Target:
     def do_gloo(self, shape: tuple[int, int]) -> None:
         size, count = shape
         places = [torch.empty(size, dtype=torch.uint8) for _ in range(count)]
-        move_chunks(self._gloo.recv, 0, places)
+        move_chunks(self._gloo.recv, places)
         self._pipe.send("done")
 
     def do_tcp(self, shape: tuple[int, int]) -> None:
@@ -112,15 +123,14 @@ def target_main(pipe: Connection) -> None:
 
 
 class Source:
-    """This process: starts each way's round and waits for the target to say done."""
+    """The sending process: starts each way's round and waits for the target to say done."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
         self._endpoint, store_port, tcp_port = pipe.recv()
         self._transport = Transport(key("source"), HOST, self._announce, limits=LIMITS)
-        self._store = RemotePairStore(HOST, store_port, "", 10.0)
-        self._gloo = gloo(self._store._remote, 0)
+        self._gloo = gloo(RemotePairStore(HOST, store_port, "bench", 10.0), SOURCE_RANK)
         self._socket = socket.create_connection((HOST, tcp_port))
 
     def close(self) -> None:
@@ -141,10 +151,10 @@ class Source:
         with self._lock:
             self._pipe.send((word, value))
 
-    def _announce(self, target: Any, header: Any, copy: Copy) -> None:
+    def _announce(self, _target: Endpoint, header: CopyHeader, _copy: Copy) -> None:
         self._order("header", header)
 
-    def _send_transport(self, payload: torch.Tensor, count: int) -> None:
+    def _send_transport(self, payload: Tensor, count: int) -> None:
         for number in range(count):
             copy = Copy(
                 copy_id=str(number),
@@ -155,12 +165,12 @@ class Source:
                 source_blocks=(),
                 target_blocks=(),
             )
-            self._transport.send(self._endpoint, copy, payload.clone, lambda result: None)
+            self._transport.send(self._endpoint, copy, payload.clone, lambda _: None)
 
-    def _send_gloo(self, payload: torch.Tensor, count: int) -> None:
-        move_chunks(self._gloo.send, 1, [payload] * count)
+    def _send_gloo(self, payload: Tensor, count: int) -> None:
+        move_chunks(self._gloo.send, [payload] * count)
 
-    def _send_tcp(self, payload: torch.Tensor, count: int) -> None:
+    def _send_tcp(self, payload: Tensor, count: int) -> None:
         for _ in range(count):
             self._socket.sendall(memoryview(payload.numpy()))
 

@@ -12,6 +12,7 @@ from ..proto.batch import Batch
 from ..proto.ids import BlockId, MoveId, RequestId, WorkerKey
 from ..proto.move import Copy
 from ..proto.views import WorkerInfo
+from ..proto.worker_events import LeaseOpened
 from .errors import InvariantBroken
 
 
@@ -55,6 +56,15 @@ class Inbound:
                 self._writing[block] = chunk.request_id
                 if block in self._blocks and not self._fenced(block, leases):
                     self._refuse(block, chunk.request_id)
+
+    def check_lease(self, lease: LeaseOpened) -> None:
+        """Raises InvariantBroken if a lease has a block that the running iteration writes."""
+        for block in lease.blocks[lease.present :]:
+            if block in self._writing:
+                raise InvariantBroken(
+                    f"worker {self._owner}: block {block} is lent to move {lease.move_id} while "
+                    f"the running iteration writes it for {self._writing[block]}"
+                )
 
     def end_writes(self) -> None:
         """The iteration has ended."""

@@ -6,27 +6,42 @@ that nothing is left when nothing runs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..proto.cluster_events import WorkerRegistered, WorkerViewed
-from ..proto.effects import RunIteration, ToController
+from ..proto.effects import RunIteration, ToController, ToWorker
 from ..proto.views import WorkerView
+from ..proto.worker_events import LeaseOpened
 from .errors import InvariantBroken
+from .inbound import Inbound
 from .shell import QueueShell, Shell
 
 if TYPE_CHECKING:
     from .world import World
 
 
-def check_step(name: str, core: Any, now_ns: int, event: Any, effects: Sequence[Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A core under watch; `inbound` if it is a worker's."""
+
+    name: str
+    core: Any
+    inbound: Inbound | None = None
+
+
+def check_step(watched: Watched, now_ns: int, event: Any, effects: Sequence[Any]) -> None:
     """Everything that can be said of one step of one core. Raises InvariantBroken."""
+    name, inbound = watched.name, watched.inbound
     try:
-        core.check()
+        watched.core.check()
     except AssertionError as error:
         raise InvariantBroken(f"{name} at {now_ns} after {event!r}: {error}") from error
     if sum(isinstance(effect, RunIteration) for effect in effects) > 1:
         raise InvariantBroken(f"{name} at {now_ns}: two iterations at once after {event!r}")
     for effect in effects:
+        if isinstance(effect, ToWorker) and isinstance(effect.event, LeaseOpened) and inbound:
+            inbound.check_lease(effect.event)
         if isinstance(effect, ToController) and isinstance(
             effect.event, WorkerRegistered | WorkerViewed
         ):

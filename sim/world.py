@@ -7,7 +7,7 @@ healed; `faults.py` says what happens when, `campaign.py` what must hold after.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..proto.cluster_events import ClusterStarted, WorkerLost
 from ..proto.effects import AnswerAsk, RetireWorker
@@ -22,7 +22,7 @@ from .content import BlockContent
 from .cores import CoreBuilder
 from .engine import Engine
 from .hardware import cost_model, first_speed
-from .invariants import check_step
+from .invariants import Watched, check_step
 from .links import Links, LinkSpec
 from .mail import Mail
 from .network import Network
@@ -107,7 +107,7 @@ class World:
         self._controllers += 1
         party = ControllerParty(self._builder.cluster(), self.mail, self._answered, self._retire)
         name = f"controller#{self._controllers}"
-        party.shell = self._shell(name, party.core, party.perform)
+        party.shell = self._shell(Watched(name, party.core), party.perform)
         self.mail.controller = party
         party.shell.post(ClusterStarted())
         if self._controllers > 1:
@@ -128,7 +128,7 @@ class World:
             content = BlockContent(pool.blocks, info.block_tokens, layers)
         engine = Engine(info, layers, self._costs[pool.hardware], content, self)
         party = WorkerParty(info, self._builder.worker(info), engine, self.mail)
-        party.shell = self._shell(str(info.key), party.core, party.perform)
+        party.shell = self._shell(Watched(str(info.key), party.core, engine.inbound), party.perform)
         run = party.shell.run if isinstance(party.shell, QueueShell) else _run_now
         engine.connect(self.scheduler, self.links, party.shell.post, run)
         self.mail.workers[worker_id] = party
@@ -137,7 +137,7 @@ class World:
     def _start_gateway(self, gateway_id: GatewayId) -> None:
         core = self._builder.gateway(gateway_id)
         party = GatewayParty(gateway_id, core, self.mail, self.clients, self.scheduler)
-        party.shell = self._shell(gateway_id, core, party.perform)
+        party.shell = self._shell(Watched(gateway_id, core), party.perform)
         self.mail.gateways[gateway_id] = party
 
     def _info(self, key: WorkerKey) -> WorkerInfo:
@@ -158,20 +158,19 @@ class World:
             speed=first_speed(self._costs[pool.hardware]),
         )
 
-    def _shell(self, name: str, core: "_Core", perform: Perform) -> Shell:
-        return self._open_shell(core.step, perform, self._watch(name, core))
+    def _shell(self, watched: Watched, perform: Perform) -> Shell:
+        return self._open_shell(watched.core.step, perform, self._watch(watched))
 
-    def _watch(self, name: str, core: "_Core") -> Watch | None:
-        transcript = self._watching.transcript
-        if not self._watching.checked and transcript is None:
+    def _watch(self, watched: Watched) -> Watch | None:
+        transcript, checked = self._watching.transcript, self._watching.checked
+        if not checked and transcript is None:
             return None
-        checked = self._watching.checked
 
         def watch(now_ns: int, event: Any, effects: Any) -> None:
             if transcript is not None:
-                transcript.record(name, now_ns, event, effects)
+                transcript.record(watched.name, now_ns, event, effects)
             if checked:
-                check_step(name, core, now_ns, event, effects)
+                check_step(watched, now_ns, event, effects)
 
         return watch
 
@@ -275,12 +274,6 @@ class World:
             self.kill_worker(key.worker_id, to_ns(0.01), "retired")
             at_ns = self.scheduler.now_ns + RETIRED_DOWN_NS
             self.scheduler.at(at_ns, self.start_worker, key.worker_id)
-
-
-class _Core(Protocol):
-    def step(self, event: Any, now_ns: int) -> Any: ...
-
-    def check(self) -> None: ...
 
 
 def _run_now(action: Any, argument: Any) -> None:

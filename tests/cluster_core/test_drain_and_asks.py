@@ -142,7 +142,8 @@ def test_asks_that_wait_are_bounded() -> None:
 def test_a_role_is_given_and_answered_at_once() -> None:
     plane = Plane("p0", "d0", "d1")
     assert give(plane, "d1", Role.PREFILL) == ["d1#1: be prefill", "a: done"]
-    assert plane.core.status(0).workers[1].role is Role.PREFILL or plane.states()
+    roles = {worker.worker_id: worker.role for worker in plane.core.status(0).workers}
+    assert roles == {"p0": Role.PREFILL, "d0": Role.DECODE, "d1": Role.PREFILL}
 
 
 def test_a_role_ends_a_drain() -> None:

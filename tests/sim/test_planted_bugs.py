@@ -22,7 +22,7 @@ from splitweave.workers.core.holdings import Holdings
 from splitweave.workers.core.moves_source import SourceMoves
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SEEDS = range(60)
+SEEDS = range(200)
 Judge = Callable[[Any], bool]
 
 

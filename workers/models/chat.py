@@ -24,6 +24,11 @@ from .tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
 
+# What foreign template code can raise in the sandbox.
+FAILURES = (
+    TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
 _GGUF_KEYS = ("tokenizer.chat_template", "tokenizer.chat_template.default")
 
 
@@ -53,7 +58,7 @@ class ChatTemplate:
             )
         except ChatTemplateError:
             raise
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except FAILURES as error:
             raise ChatTemplateError(f"the model's chat template failed: {error}") from error
 
 

@@ -13,6 +13,9 @@ from .errors import ModelFileError, UnsupportedModel
 from .gguf_file import GgufFile
 from .stream_decoder import SPACE, TokenBytes, byte_level, sentence_piece
 
+# `tokenizers` raises Exception itself for every file it dislikes, nothing narrower.
+LIBRARY_ERROR: type[Exception] = Exception
+
 # Token types of tokenizer.ggml.token_type.
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
@@ -128,7 +131,7 @@ def _bpe(
     vocab = {token: index for index, token in enumerate(tokens)}
     try:
         return bpe(vocab=vocab, **options)
-    except Exception as error:  # the library raises bare Exception: a merge of unknown tokens
+    except LIBRARY_ERROR as error:  # a merge of tokens that are not in the vocabulary
         raise ModelFileError(file.path, f"tokenizer.ggml.merges: {error}") from error
 
 

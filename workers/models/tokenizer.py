@@ -14,7 +14,7 @@ import tokenizers
 from .errors import ModelFileError, UnsupportedModel
 from .gguf_file import read_gguf
 from .gguf_spec import end_tokens
-from .gguf_tokenizer import build
+from .gguf_tokenizer import LIBRARY_ERROR, build
 from .hf_spec import bos_token, end_tokens_of_folder, read_json
 from .stream_decoder import StreamDecoder, TokenBytes, byte_level, sentence_piece
 
@@ -81,7 +81,7 @@ def _of_folder(folder: Path) -> Tokenizer:
     described = read_json(path)
     try:
         encoder = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
+    except LIBRARY_ERROR as error:
         raise ModelFileError(path, f"is not a tokenizer: {error}") from error
     config = read_json(folder / "config.json")
     token_bytes = _bytes_of(described, encoder, path)

@@ -51,15 +51,15 @@ def build(cls: type[T], tables: Mapping[str, Any], origin: str) -> T:
         # Strict Python input wants instances; strict JSON takes tables and enum names.
         return TypeAdapter(cls).validate_json(json.dumps(tables, default=str))
     except ValidationError as error:
-        lines = [_explain(cls, tables, dict(item)) for item in error.errors()]
+        lines = [_explain(cls, dict(item)) for item in error.errors()]
         raise ConfigError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
 
-def _explain(cls: type[Any], tables: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+def _explain(cls: type[Any], item: Mapping[str, Any]) -> str:
     location: Sequence[str | int] = item["loc"]
     key = _dotted(location)
     if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"unknown key {key}{_suggest(cls, tables, location)}"
+        return f"unknown key {key}{_suggest(cls, location)}"
     if item["type"] in {"missing", "missing_argument"}:
         return f"missing key {key}"
     message = str(item["msg"]).removeprefix("Value error, ")
@@ -75,7 +75,7 @@ def _dotted(location: Sequence[str | int]) -> str:
     return text.lstrip(".")
 
 
-def _suggest(cls: type[Any], tables: Mapping[str, Any], location: Sequence[str | int]) -> str:
+def _suggest(cls: type[Any], location: Sequence[str | int]) -> str:
     allowed = _fields_at(cls, location[:-1])
     close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
@@ -86,7 +86,9 @@ def _fields_at(cls: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
         cls = _step_into(_unannotated(cls), part)
     cls = _unannotated(cls)
-    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    if not dataclasses.is_dataclass(cls):
+        return []
+    return [field.name for field in dataclasses.fields(cls)]
 
 
 def _step_into(cls: Any, part: str | int) -> Any:

@@ -48,7 +48,8 @@ def run(
             scenario = with_seed(scenario, seed)
         metrics = _single(console, path, scenario, record)
     except (ConfigError, SimulationError, OSError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
+        problem = Console(stderr=True, soft_wrap=True, highlight=False)
+        problem.print(str(error), style="red", markup=False)
         return 2
     if metrics is None:
         return 1

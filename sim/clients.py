@@ -28,7 +28,8 @@ class Stream:
     tokens: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
-    gaps_ns: list[tuple[int, int]] = field(default_factory=list)  # (gap, tokens behind it)
+    gaps_ns: list[int] = field(default_factory=list)  # between deliveries
+    together: int = 0  # tokens that came with the one before: no gap between them
     hung_up: bool = False
     finish: FinishReason | None = None
     account: StreamAccount | None = None
@@ -93,12 +94,9 @@ class Clients:
         count = len(effect.tokens)
         if stream.last_ns is None:
             stream.first_ns = now_ns
-            if count > 1:
-                stream.gaps_ns.append((0, count - 1))
-        elif count:
-            stream.gaps_ns.append((now_ns - stream.last_ns, 1))
-            if count > 1:
-                stream.gaps_ns.append((0, count - 1))
+        else:
+            stream.gaps_ns.append(now_ns - stream.last_ns)
+        stream.together += count - 1
         stream.last_ns = now_ns
         stream.tokens += count
 

@@ -22,7 +22,7 @@ from .content import BlockContent, Payload
 from .cost import CostModel
 from .inbound import Inbound
 from .links import Fate, Links, Passage
-from .streams import TrueStream, draw_by_position
+from .streams import TOKENS, VOCAB, TrueStream
 
 
 class Peers(Protocol):
@@ -181,7 +181,12 @@ class Engine:
 
 
 def _quick_tokens(batch: Batch) -> tuple[SampledToken | None, ...]:
-    return tuple(
-        None if chunk.draw is None else draw_by_position(chunk.draw.params.seed, chunk.end)
-        for chunk in batch.chunks
-    )
+    """Tokens without regard to content: a function of seed and position."""
+    sampled: list[SampledToken | None] = []
+    for chunk in batch.chunks:
+        draw = chunk.draw
+        if draw is None:
+            sampled.append(None)
+        else:
+            sampled.append(TOKENS[(draw.params.seed * 7919 + draw.position * 31) % VOCAB])
+    return tuple(sampled)

@@ -9,7 +9,7 @@ within bounds; goodput counts those per second. Requests whose client hung up
 count for nothing; rejected ones count as not met.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
@@ -100,7 +100,7 @@ def measure(outcome: Outcome) -> Metrics:
         cached_tokens=sum(account.cached_tokens for account in accounts),
         ttft=spread_of((ttft_s(s), 1) for s in done),
         tpot=spread_of((tpot_s(s), 1) for s in done if s.tokens > 1),
-        itl=spread_of((gap / NS_PER_S, count) for s in done for gap, count in s.gaps_ns),
+        itl=spread_of(gap for s in done for gap in gaps_s(s)),
         e2e=spread_of((e2e_s(s), 1) for s in done),
         slo_met=met,
         attainment=met / judged if judged else 0.0,
@@ -130,6 +130,13 @@ def e2e_s(stream: Stream) -> float:
     """Arrival to last token."""
     assert stream.last_ns is not None, f"{stream.request_id} has no token"
     return (stream.last_ns - stream.asked_ns) / NS_PER_S
+
+
+def gaps_s(stream: Stream) -> Iterator[tuple[float, int]]:
+    """Every gap between tokens, with how often it occurred."""
+    yield 0.0, stream.together
+    for gap_ns in stream.gaps_ns:
+        yield gap_ns / NS_PER_S, 1
 
 
 def meets(stream: Stream, ttft_slo_s: float, tpot_slo_s: float) -> bool:

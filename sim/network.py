@@ -42,8 +42,10 @@ class Network:
         self.sent += 1
         if self._troubles or self._cut:
             self._send_badly(source, target, deliver, message)
-        else:
+        elif self._jitter_ns:
             self._scheduler.at(self._arrival_ns(), deliver, message)
+        else:
+            self._scheduler.at(self._scheduler.now_ns + self._latency_ns, deliver, message)
 
     def trouble(self, trouble: Trouble) -> None:
         """Begin a trouble."""

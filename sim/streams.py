@@ -24,11 +24,6 @@ def draw(seed: int, tag: int) -> int:
     return hash((seed, tag, DRAW)) % VOCAB
 
 
-def draw_by_position(seed: int, position: int) -> SampledToken:
-    """A token without regard to content, for fast worlds."""
-    return TOKENS[(seed * 7919 + position * 31) % VOCAB]
-
-
 class TrueStream:
     """One request's prompt and output, made as far as someone asks.
 

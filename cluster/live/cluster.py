@@ -1,5 +1,6 @@
 """Starts a whole cluster of actors, watches it come up, and takes it down."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,9 +66,7 @@ class LiveCluster:
         return cls._start_in(config, no_progress, embedded=False)
 
     @classmethod
-    def _start_in(
-        cls, config: ClusterConfig, progress: Progress, embedded: bool
-    ) -> "LiveCluster":
+    def _start_in(cls, config: ClusterConfig, progress: Progress, embedded: bool) -> "LiveCluster":
         actors: Actors | None = None
         try:
             check_resources(config)
@@ -86,10 +85,9 @@ class LiveCluster:
     def stop(self) -> None:
         """Streams in flight get a moment, then every actor ends. Safe to call twice."""
         if ray.is_initialized():
-            try:
+            # Whatever goes wrong here: it is killed next anyway.
+            with contextlib.suppress(RayError, TimeoutError):
                 ray.get(self.actors.gateway.stop.remote(STOP_GRACE_S), timeout=STOP_GRACE_S + 6)
-            except (RayError, TimeoutError):
-                pass  # it is being killed next anyway
         _end(self.actors, self._embedded)
 
 
@@ -103,15 +101,19 @@ def _create(config: ClusterConfig) -> Actors:
     gateway_id = GatewayId("gateway-0")
     named: dict[str, Any] = {"namespace": namespace}
     try:
-        controller = controller_class().options(name=CONTROLLER, **named).remote(
-            controller_setup(config, tuple(w for w, _ in worker_ids), (gateway_id,))
+        controller = (
+            controller_class()
+            .options(name=CONTROLLER, **named)
+            .remote(controller_setup(config, tuple(w for w, _ in worker_ids), (gateway_id,)))
         )
     except ValueError:
         raise ConfigError(
             f"ray.namespace: a cluster named {namespace} runs here already; choose another"
         ) from None
-    gateway = gateway_class().options(name=gateway_name(gateway_id), **named).remote(
-        gateway_setup(config, gateway_id)
+    gateway = (
+        gateway_class()
+        .options(name=gateway_name(gateway_id), **named)
+        .remote(gateway_setup(config, gateway_id))
     )
     workers = {
         worker_id: worker_class()

@@ -38,8 +38,12 @@ class ModelConfig:
 class PoolConfig:
     """A set of like workers."""
 
-    name: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9-]+$",
-                      description="Opens the worker ids: `decode` gives decode-0, decode-1, …")
+    name: str = Field(
+        min_length=1,
+        max_length=40,
+        pattern=r"^[a-z0-9-]+$",
+        description="Opens the worker ids: `decode` gives decode-0, decode-1, …",
+    )
     role: Role = Field(description="`prefill`, `decode` or `mixed`.")
     count: Positive = Field(default=1, le=1000, description="Workers in the pool.")
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda)$", description="`cpu` or `cuda`.")
@@ -53,7 +57,8 @@ class PoolConfig:
     )
     threads: Positive = Field(default=1, le=256, description="CPU threads of the engine.")
     blocks: Positive = Field(
-        default=512, le=10_000_000,
+        default=512,
+        le=10_000_000,
         description="KV blocks per worker. Memory: blocks x block_tokens x bytes per token.",
     )
 
@@ -66,8 +71,9 @@ class BudgetConfig:
         default=16, le=1024, description="Tokens per KV block; prefixes are shared in whole blocks."
     )
     batched_tokens_max: Positive = Field(
-        default=512, description="Token budget of one iteration. Higher: better prefill "
-        "throughput, longer gaps between a running stream's tokens."
+        default=512,
+        description="Token budget of one iteration. Higher: better prefill "
+        "throughput, longer gaps between a running stream's tokens.",
     )
     prefill_chunk_tokens: Positive = Field(
         default=128, description="Longest prefill chunk; at most batched_tokens_max."

@@ -57,7 +57,8 @@ def page() -> str:
 def _section(title: str, cls: type[Any]) -> str:
     rows = "".join(_row(field) for field in dataclasses.fields(cls))
     summary = (cls.__doc__ or "").strip()
-    return f"\n## `{title}`\n\n{summary}\n\n| key | type | default | meaning |\n|---|---|---|---|\n{rows}"
+    head = f"\n## `{title}`\n\n{summary}\n\n"
+    return head + f"| key | type | default | meaning |\n|---|---|---|---|\n{rows}"
 
 
 def _row(field: "dataclasses.Field[Any]") -> str:

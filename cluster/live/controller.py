@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError
 
 from ...proto.cluster_events import ClusterStarted, GatewayDied
 from ...proto.effects import AnswerAsk, ClusterEffect, RetireWorker, ToGateway, ToWorker
-from ...proto.ids import GatewayId, WorkerId
+from ...proto.ids import GatewayId, WorkerId, WorkerKey
 from ...proto.timers import ClearTimer, SetTimer
 from ...proto.worker_events import ViewAsked
 from ...workers.live.core_shell import CoreShell
@@ -96,9 +96,16 @@ class Controller:
                 asker = GatewayId(ask_id.split("/")[0])
                 self._post.gateway(asker, effect)
             case RetireWorker(key=key):
-                log.info("retired worker=%s", key)
+                self._retire(key)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
+
+    def _retire(self, key: WorkerKey) -> None:
+        """A drained worker leaves for good: Ray does not bring it back."""
+        log.info("retired worker=%s", key)
+        handle = self._post.handle(worker_name(key.worker_id))
+        if handle is not None:
+            ray.kill(handle, no_restart=True)
 
     async def _watch(self, gateway_id: GatewayId) -> None:
         """Tells the core when a gateway's process is gone."""

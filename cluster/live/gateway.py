@@ -32,7 +32,6 @@ from ...workers.live.loop_thread import LoopThread
 from ...workers.live.post import CONTROLLER, Post
 from ...workers.live.recording import open_recorder
 from ..core.gateway import GatewayCore
-from ..core.limits import GatewayLimits
 from .front.server import Endpoint, Front, PortInUse
 from .gateway_setup import GatewaySetup
 from .language import served_model
@@ -52,9 +51,7 @@ class LiveStreams:
     def knows(self, request_id: RequestId) -> bool:
         return self._core.knows(request_id)
 
-    async def open(
-        self, request: Request, deadline_ns: int | None
-    ) -> AsyncIterator[StreamItem]:
+    async def open(self, request: Request, deadline_ns: int | None) -> AsyncIterator[StreamItem]:
         """The stream's items in order; its last is EndStream or FailStream.
 
         An iterator closed before that cancels the request everywhere.

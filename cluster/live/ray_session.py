@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import ray
 
@@ -64,7 +65,7 @@ def _neutral_folder() -> Iterator[None]:
     Started in a checkout, our top-level folders (`proto`, `kernels`, …) would
     shadow packages of those names there.
     """
-    before = os.getcwd()
+    before = Path.cwd()
     os.chdir(tempfile.gettempdir())
     try:
         yield

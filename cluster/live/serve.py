@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from .cluster import LiveCluster
 from ...proto.views import Role
+from .cluster import LiveCluster, Progress
 from .config import ClusterConfig, ModelConfig, PoolConfig, load_config
 
 
@@ -35,9 +35,12 @@ def serve(config_path: Path | None, overrides: Overrides) -> None:
     with console.status("starting") as status:
         cluster = LiveCluster.start(config, _progress_to(status))
     try:
-        console.print(f"[green]serving[/green] {config.model.name or config.model.path} "
-                      f"on [bold]{cluster.address}[/bold]")
-        console.print(f"try: splitweave generate --address {cluster.address} 'Why is the sky blue?'")
+        console.print(
+            f"[green]serving[/green] {config.model.name or config.model.path} "
+            f"on [bold]{cluster.address}[/bold]"
+        )
+        ask = f"splitweave generate --address {cluster.address} 'Why is the sky blue?'"
+        console.print(f"try: {ask}", soft_wrap=True)
         stop.wait()
         console.print("stopping")
     finally:
@@ -75,7 +78,7 @@ def override(config: ClusterConfig, overrides: Overrides) -> ClusterConfig:
     return dataclasses.replace(config, gateway=gateway, model=model, pools=pools)
 
 
-def _progress_to(status: Status):  # type: ignore[no-untyped-def]
+def _progress_to(status: Status) -> Progress:
     def show(what: str, done: int, total: int) -> None:
         status.update(f"{what}: {done} of {total} workers ready")
 
@@ -86,7 +89,7 @@ def _stop_on_signal() -> threading.Event:
     """An event that the first SIGINT or SIGTERM sets; a second SIGINT is the default."""
     stop = threading.Event()
 
-    def ask(signum: int, frame: object) -> None:
+    def ask(_signum: int, _frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

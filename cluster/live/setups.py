@@ -1,8 +1,7 @@
 """From the operator's config to what each actor is constructed with."""
 
 from ...proto.ids import GatewayId, WorkerId
-from ...workers.core.limits import WorkerLimits
-from ...workers.live.worker import WorkerSetup
+from ...workers.live.setup import WorkerLimits, WorkerSetup
 from ..core.limits import ClusterLimits, GatewayLimits
 from ..policy.placement import SLO
 from ..policy.predicted_seconds import PredictedSeconds

@@ -52,7 +52,7 @@ class PredictedSeconds:
     # Room for output, tokens, that a decode worker must have beyond the prompt.
     reserve_tokens: int = 64
     # Best prefill and best decode workers of which every pair is compared.
-    shortlist: int = 8
+    shortlist: int = 4
     link_latency_ns: int = 1_000_000
     links: LinkEstimates = field(
         default_factory=lambda: LinkEstimates(default_bytes_per_s=1_000_000_000.0)
@@ -74,8 +74,8 @@ class PredictedSeconds:
     ) -> Placement | None:
         """The best of all ways to run the request, or None if no worker has room."""
         reserve = min(self.reserve_tokens, ask.output_tokens_max)
-        sources = [c for c in candidates if self._takes_prefill(c, ask, 1)]
-        hosts = [c for c in sources if self._takes_prefill(c, ask, reserve)]
+        sources = [c for c in candidates if self._takes_prefill(c, ask)]
+        hosts = [c for c in sources if _has_room(c, ask, reserve)]
         targets = [c for c in candidates if c.decodes and _has_room(c, ask, reserve)]
         choices = [self._in_place(c, ask) for c in hosts if self._may_host(c, ask)]
         choices += self._pairs([c for c in sources if c.role is Role.PREFILL], targets, ask)
@@ -113,9 +113,9 @@ class PredictedSeconds:
         """Learn the link of a move."""
         self.links.observe(report)
 
-    def _takes_prefill(self, candidate: Candidate, ask: PlacementAsk, further: int) -> bool:
+    def _takes_prefill(self, candidate: Candidate, ask: PlacementAsk) -> bool:
         return (
-            _has_room(candidate, ask, further)
+            _has_room(candidate, ask, 1)
             and candidate.view.waiting + candidate.booked_prefills < self.waiting_max
             and self._queue_ns(candidate) <= self.backlog_ns_max
         )

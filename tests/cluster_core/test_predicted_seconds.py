@@ -63,9 +63,16 @@ def test_a_prefix_hit_wins() -> None:
 
 @pytest.mark.parametrize(("queue", "chosen"), [(700, "p1"), (900, "p0")])
 def test_a_prefix_hit_wins_unless_its_queue_costs_more_seconds(queue: int, chosen: str) -> None:
-    policy = {"chunk_tokens": 10_000}
+    policy = {"chunk_tokens": 10_000, "links": LinkEstimates(default_bytes_per_s=1e12)}
     hit = worker("p1", hit_tokens=900, backlog_tokens=queue)
     assert place(worker("p0"), hit, worker("d0"), policy=policy) == f"{chosen}>d0"
+
+
+def test_on_a_slow_link_a_hit_saves_nothing_and_its_queue_decides() -> None:
+    # All blocks must cross the link: 630 ms, whether computed or found.
+    slow_link = {"links": LinkEstimates(default_bytes_per_s=1e8)}
+    hit = worker("p1", hit_tokens=900, backlog_tokens=1)
+    assert place(worker("p0"), hit, worker("d0"), policy=slow_link) == "p0>d0"
 
 
 def test_what_was_placed_since_the_view_counts_like_what_it_shows() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from splitweave.client import Client
 from splitweave.cluster.live.cluster import LiveCluster
 from splitweave.cluster.live.config import ClusterConfig

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from splitweave.client import Client
 from splitweave.cluster.live.cluster import LiveCluster
 

@@ -1,15 +1,18 @@
 """`ray job submit -- splitweave serve` on a local Ray with token authentication."""
 
+import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-
 from splitweave.client import Client, RetryPolicy
 
 BIN = Path(sys.executable).parent
@@ -37,19 +40,26 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def dashboard(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     gcs, port, clients = _free_port(), _free_port(), _free_port()
+    # Not below tmp_path: Ray's socket names must stay within 107 bytes.
+    folder = tempfile.mkdtemp(prefix="ray-")
     head = [
         BIN / "ray", "start", "--head", "--block", "--num-cpus=4", f"--port={gcs}",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
         "--node-ip-address=127.0.0.1", "--disable-usage-stats",
         f"--ray-client-server-port={clients}", f"--dashboard-agent-listen-port={_free_port()}",
-        "--temp-dir", f"/tmp/ray-{os.getpid()}",
+        "--temp-dir", folder,
     ]  # fmt: skip
     process = subprocess.Popen(
         head, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(30)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(family, timeout=20)
+    process.wait(20)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.timeout(240)
@@ -65,7 +75,7 @@ def test_a_submitted_job_serves_a_request_from_another_process(
     submit = [BIN / "ray", "job", "submit", "--no-wait", "--address", dashboard, "--",
               BIN / "splitweave", "serve", "--config", config]  # fmt: skip
     _until_accepted([str(part) for part in submit], environment)
-    patient = RetryPolicy(tries_max=200, wait_max_s=1.0)
+    patient = RetryPolicy(tries_max=200)
     with Client(f"127.0.0.1:{port}", retry=patient, timeout_s=START_S) as client:
         result = client.generate("The capital of France is", max_tokens=8)
     assert "Paris" in result.text

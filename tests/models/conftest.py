@@ -1,7 +1,7 @@
 """Models to test with: SmolLM2 from its GGUF, and tiny ones that transformers wrote."""
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -105,11 +105,11 @@ def write_tiny(name: str, folder: Path) -> None:
 @pytest.fixture(params=["llama", "mistral", "qwen2", "qwen3"])
 def tiny(
     request: pytest.FixtureRequest, tiny_folder: Callable[[str], Path], cache_home: Path
-) -> Iterator[tuple[Path, TorchEngine]]:
+) -> tuple[Path, TorchEngine]:
     """Each tiny model, as a folder and as an engine."""
     del cache_home
     folder = tiny_folder(request.param)
-    yield folder, load_engine(folder, blocks=96, block_tokens=BLOCK_TOKENS, threads=2)
+    return folder, load_engine(folder, blocks=96, block_tokens=BLOCK_TOKENS, threads=2)
 
 
 def chunk(
@@ -121,8 +121,10 @@ def chunk(
     prompt_tokens: int = 0,
 ) -> Chunk:
     end = start + len(token_ids)
-    order = None if params is None else Draw(
-        params=params, position=end, history=history, prompt_tokens=prompt_tokens
+    order = (
+        None
+        if params is None
+        else Draw(params=params, position=end, history=history, prompt_tokens=prompt_tokens)
     )
     return Chunk(
         request_id=RequestId("r"),
@@ -183,13 +185,13 @@ def all_logits() -> Callable[..., torch.Tensor]:
     """Logits of every position of a sequence, by drawing from one-token rows."""
     from dataclasses import replace
 
-    from splitweave.workers.live.engine import rows_of
+    from splitweave.workers.models.rows import rows_of
 
     def every_row(
         engine: TorchEngine, token_ids: Sequence[int], table: Sequence[int]
     ) -> torch.Tensor:
         batch = Batch(iteration=0, chunks=(chunk(token_ids, 0, table),))
         rows = rows_of(batch, BLOCK_TOKENS)
-        return engine.logits(replace(rows, drawn_R=torch.arange(len(token_ids))), nothing)
+        return engine.logits(replace(rows, drawn=torch.arange(len(token_ids))), nothing)
 
     return every_row

@@ -68,9 +68,7 @@ def test_a_model_without_a_template_says_what_to_send_instead() -> None:
         ChatTemplate(None).render(HI, NOW)
 
 
-def test_folders_may_hold_their_template_in_three_places(
-    tmp_path: Path, smollm_path: Path
-) -> None:
+def test_folders_may_hold_their_template_in_three_places(tmp_path: Path, smollm_path: Path) -> None:
     tokenizer = load_tokenizer(smollm_path)
 
     def rendered() -> str:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from splitweave.proto.batch import Batch, Chunk
 from splitweave.proto.requests import SampledToken, SamplingParams
-from splitweave.workers.live.engine import TorchEngine, load_engine, rows_of
+from splitweave.workers.live.engine import TorchEngine, load_engine
+from splitweave.workers.models.rows import rows_of
 
 Run = Callable[..., tuple[SampledToken | None, ...]]
 Make = Callable[..., Chunk]
@@ -50,7 +52,7 @@ def test_chunking_and_block_order_change_no_bit(
     whole = bits(one_tiny, make_chunk(prompt, 0, range(5)))
     table = random.Random(shuffle).sample(range(10, 90), 5)
     edges = [0, *sorted(cuts), len(prompt)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         last = bits(one_tiny, make_chunk(prompt[start:end], start, table))
     assert torch.equal(whole, last)
 
@@ -66,9 +68,7 @@ def test_a_decoded_row_has_the_bits_of_the_same_row_prefilled(
     assert torch.equal(decoded, bits(engine, make_chunk(known, 0, range(6, 12))))
 
 
-def test_what_lies_in_unheld_slots_changes_no_bit(
-    one_tiny: TorchEngine, make_chunk: Make
-) -> None:
+def test_what_lies_in_unheld_slots_changes_no_bit(one_tiny: TorchEngine, make_chunk: Make) -> None:
     one_tiny.cache.tensor[:, :, :20] = 0.0
     clean = bits(one_tiny, make_chunk(ids(4, 40), 0, range(3)))
     one_tiny.cache.tensor[:, :, :20] = float("nan")

@@ -20,7 +20,7 @@ from splitweave.workers.models.gguf_file import read_gguf
 from splitweave.workers.models.gguf_source import GgufSource, unpermute
 from splitweave.workers.models.hf_source import HuggingFaceSource
 from splitweave.workers.models.load import load_decoder_weights
-from splitweave.workers.models.spec import Family, ModelSpec, RopeKind, read_spec
+from splitweave.workers.models.spec import Family, RopeKind, read_spec
 
 KERNELS = ReferenceKernels()
 
@@ -45,7 +45,9 @@ def test_smollm_is_what_its_card_says(smollm_path: Path) -> None:
 
 def test_our_gguf_reader_agrees_with_the_gguf_package(smollm_path: Path) -> None:
     ours, theirs = read_gguf(smollm_path), gguf.GGUFReader(smollm_path)
-    assert ours.strings("tokenizer.ggml.merges") == theirs.fields["tokenizer.ggml.merges"].contents()
+    assert (
+        ours.strings("tokenizer.ggml.merges") == theirs.fields["tokenizer.ggml.merges"].contents()
+    )
     assert len(ours.tensors) == len(theirs.tensors)
     for tensor in theirs.tensors:
         entry = ours.tensors[tensor.name]
@@ -59,7 +61,10 @@ def test_our_gguf_reader_agrees_with_the_gguf_package(smollm_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported; one of: llama"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "'GPT2LMHeadModel' is not supported; one of: llama",
+        ),
         ({"architectures": None, "model_type": "bert"}, "'bert' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"quantization_config": {"quant_method": "awq"}}, r"quantization_config \(awq\)"),
@@ -275,8 +280,6 @@ def only_file(folder: Path) -> Path:
     return file
 
 
-
-
 def test_the_second_load_maps_the_file_that_the_first_wrote(
     tiny_folder: Callable[[str], Path], cache_home: Path
 ) -> None:
@@ -288,10 +291,12 @@ def test_the_second_load_maps_the_file_that_the_first_wrote(
     assert only_file(cache_home).stat().st_mtime_ns == written.st_mtime_ns
     source = HuggingFaceSource(folder)
     for bound in (first, second):
-        assert torch.equal(bound.embedding_VC, source.find("model.embed_tokens.weight"))
-        assert torch.equal(bound.layers[2].down.data, source.find("model.layers.2.mlp.down_proj.weight"))
+        assert torch.equal(bound.embedding, source.find("model.embed_tokens.weight"))
+        assert torch.equal(
+            bound.layers[2].down.data, source.find("model.layers.2.mlp.down_proj.weight")
+        )
     before = file.read_bytes()
-    second.embedding_VC.zero_()  # copy on write: the file keeps its bytes
+    second.embedding.zero_()  # copy on write: the file keeps its bytes
     assert file.read_bytes() == before
 
 

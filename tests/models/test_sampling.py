@@ -60,8 +60,9 @@ def test_numbers_of_neighbouring_seeds_and_positions_look_independent_and_unifor
 def test_a_draw_is_pure_and_leaves_its_row_alone(
     seed: int, position: int, temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
-    logits, asked = row(seed), order(
-        position, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed
+    logits, asked = (
+        row(seed),
+        order(position, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed),
     )
     before = logits.copy()
     batch = np.stack([row(1), logits, row(2)])

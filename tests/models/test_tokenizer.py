@@ -28,11 +28,18 @@ ORIGINAL_IDS = {
     "\n": [198],
 }
 TEXTS = [
-    "日本語🙂 naïve\tcafé ١٢٣  x\r\n\r\n  y", "don't we'LL 12345 a\u0301 ﬁ", "", " ", "\x00\x7f\u200b",
-    "👩‍👩‍👧‍👦 flags 🇩🇪", "<|im_start|>user\nhi<|im_end|>",
-]  # fmt: skip
+    "日本語🙂 naïve\tcafé ١٢٣  x\r\n\r\n  y",
+    "don't we'LL 12345 a\u0301 ﬁ",
+    "",
+    " ",
+    "\x00\x7f\u200b",
+    "👩‍👩‍👧‍👦 flags 🇩🇪",
+    "<|im_start|>user\nhi<|im_end|>",
+]
 # Byte-level BPE without merges: every byte is a token.
-BYTES = [chr(byte) for byte in range(33, 127)] + [chr(char) for char in range(161, 324) if char != 173]
+BYTES = [chr(byte) for byte in range(33, 127)] + [
+    chr(char) for char in range(161, 324) if char != 173
+]
 
 
 @pytest.fixture(scope="module")

@@ -40,12 +40,12 @@ def test_ttft_tpot_e2e_of_one_stream() -> None:
     assert metrics.ttft_s(stream) == 2.0
     assert metrics.tpot_s(stream) == pytest.approx(2.0 / 3)
     assert metrics.e2e_s(stream) == 4.0
-    assert stream.gaps_ns == [(S // 2, 1), (3 * S // 2, 1), (0, 1)]
+    assert list(metrics.gaps_s(stream)) == [(0.0, 1), (0.5, 1), (1.5, 1)]
 
 
 def test_several_tokens_at_once_have_no_gap_between_them() -> None:
     _, stream = _stream([(3.0, 3), (4.0, 1)])
-    assert stream.gaps_ns == [(0, 2), (S, 1)]
+    assert list(metrics.gaps_s(stream)) == [(0.0, 2), (1.0, 1)]
 
 
 def test_a_single_token_has_no_tpot_and_meets_its_slo_by_ttft_alone() -> None:

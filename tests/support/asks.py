@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WORDS = (
-    "river stone lantern winter garden music bridge copper letter harbour window silver "
-    "morning engine paper forest candle market thunder island"
-).split()
+    *("river", "stone", "lantern", "winter", "garden", "music", "bridge", "copper", "letter"),
+    *("harbour", "window", "silver", "morning", "engine", "paper", "forest", "candle", "island"),
+)
 
 
 @dataclass(frozen=True)

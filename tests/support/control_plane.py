@@ -1,11 +1,10 @@
-"""A ClusterCore or a GatewayCore on a table: facts in, its orders as short lines of text out."""
+"""A ClusterCore on a table: facts in, its orders as short lines of text out."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from splitweave.cluster.core.core import ClusterCore
-from splitweave.cluster.core.gateway import GatewayCore
-from splitweave.cluster.core.limits import ClusterLimits, GatewayLimits
+from splitweave.cluster.core.limits import ClusterLimits
 from splitweave.cluster.core.requests import HOP_MAX
 from splitweave.cluster.policy.placement import SLO, PlacementPolicy
 from splitweave.cluster.policy.predicted_seconds import PredictedSeconds
@@ -31,12 +30,10 @@ from splitweave.proto.gateway_events import (
     RequestAccepted,
     RequestDisplaced,
     RequestRejected,
-    TokenChunk,
-    TokensEmitted,
 )
 from splitweave.proto.ids import Epoch, GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from splitweave.proto.move import MoveKind, MoveOrder, MoveReport, Stage
-from splitweave.proto.requests import FinishReason, Request, SampledToken
+from splitweave.proto.requests import Request
 from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from splitweave.proto.views import HeldRequest, Phase, Role, Speed, WorkerInfo, WorkerView
 from splitweave.proto.worker_events import (
@@ -337,62 +334,3 @@ class Plane:
             if status.request_id == name:
                 return status.state + ("" if status.worker is None else f" at {status.worker}")
         return "gone"
-
-
-class Front:
-    """A GatewayCore; keeps its timers, and fires them as time goes by."""
-
-    def __init__(self, **limits: Any) -> None:
-        self.core = GatewayCore(GatewayId("g0"), GatewayLimits(**limits))
-        self.now_ns = 0
-        self.effects: list[Any] = []
-        self.timers: dict[TimerKey, int] = {}
-
-    def tell(self, event: Any) -> list[str]:
-        """One fact, now; the orders but timers."""
-        self.effects = self.core.step(event, self.now_ns)
-        self.core.check()
-        for effect in self.effects:
-            if isinstance(effect, SetTimer):
-                self.timers[effect.key] = effect.at_ns
-            elif isinstance(effect, ClearTimer):
-                self.timers.pop(effect.key, None)
-        return lines(self.effects)
-
-    def wait(self, ns: int) -> list[str]:
-        """Let time go by; what the timers ordered meanwhile."""
-        until_ns, said = self.now_ns + ns, []
-        while self.timers and min(self.timers.values()) <= until_ns:
-            due = min(self.timers, key=lambda timer: (self.timers[timer], timer))
-            self.now_ns = self.timers.pop(due)
-            said += self.tell(TimerFired(due))
-        self.now_ns = until_ns
-        return said
-
-    def chunk(
-        self,
-        first: int,
-        *tokens: int,
-        worker: str = "d0",
-        epoch: Epoch | None = None,
-        finish: FinishReason | None = None,
-        name: str = "r1",
-    ) -> list[str]:
-        """Tokens from a worker."""
-        chunk = TokenChunk(
-            request_id=RequestId(name),
-            epoch=epoch or Epoch(0),
-            first_index=first,
-            tokens=tuple(SampledToken(token_id=token) for token in tokens),
-            finish=finish,
-            cached_tokens=32,
-        )
-        return self.tell(TokensEmitted(worker=key(worker), chunks=(chunk,)))
-
-    def accepted(self, worker: str | None = "p0", **changes: Any) -> list[str]:
-        values: dict[str, Any] = {
-            "request_id": RequestId("r1"),
-            "epoch": Epoch(0),
-            "worker": None if worker is None else key(worker),
-        }
-        return self.tell(RequestAccepted(**values | changes))

@@ -82,4 +82,3 @@ class Copier:
         """No landing of this move writes after this returns."""
         with self._lock:
             self._leases.discard(move_id)
-

@@ -9,18 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...kernels.seam import Kernels
 from ...kernels.select import select
 from ...proto.batch import Batch
 from ...proto.requests import SampledToken
-from ..models.decoder import Decoder, Rows
+from ..models.decoder import Decoder
 from ..models.errors import ModelError, UnsupportedModel
 from ..models.load import load_decoder_weights
+from ..models.rows import Rows, rows_of
 from ..models.sampling import draw
 from ..models.spec import ModelSpec
 from .kv_cache import KvCache
@@ -41,9 +40,7 @@ class Engine(Protocol):
         """Bytes of one block over all layers."""
         ...
 
-    def run(
-        self, batch: Batch, on_layer: Callable[[int], None]
-    ) -> tuple[SampledToken | None, ...]:
+    def run(self, batch: Batch, on_layer: Callable[[int], None]) -> tuple[SampledToken | None, ...]:
         """Compute a batch: its KV into its blocks, one token per chunk that draws.
 
         `on_layer(i)` is called, on this thread, when the blocks hold all of the
@@ -73,15 +70,12 @@ class TorchEngine:
         self._decoder = decoder
         self._device = device
 
-    def run(
-        self, batch: Batch, on_layer: Callable[[int], None]
-    ) -> tuple[SampledToken | None, ...]:
+    def run(self, batch: Batch, on_layer: Callable[[int], None]) -> tuple[SampledToken | None, ...]:
         rows = rows_of(batch, self.cache.block_tokens, self._device)
-        logits_RV = self.logits(rows, on_layer).numpy(force=True)
-        drawn = iter(logits_RV)
+        logits = self.logits(rows, on_layer).numpy(force=True)
+        drawn = iter(logits)
         return tuple(
-            None if chunk.draw is None else draw(next(drawn), chunk.draw)
-            for chunk in batch.chunks
+            None if chunk.draw is None else draw(next(drawn), chunk.draw) for chunk in batch.chunks
         )
 
     @torch.inference_mode()
@@ -96,42 +90,6 @@ class TorchEngine:
         self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
     ) -> None:
         self.cache.write(first_layer, last_layer, blocks, payload)
-
-
-def rows_of(batch: Batch, block_tokens: int, device: str = "cpu") -> Rows:
-    """The batch, flattened: its tokens in chunk order, the last of each drawing chunk."""
-    chunks = batch.chunks
-    lengths = np.array([len(chunk.token_ids) for chunk in chunks], dtype=np.int32)
-    ends = lengths.cumsum(dtype=np.int32)
-    sequence_T = np.repeat(np.arange(len(chunks), dtype=np.int32), lengths)
-    # A token's position: its index in the batch, moved by where its chunk begins.
-    shift = np.array([chunk.start for chunk in chunks], dtype=np.int32) - (ends - lengths)
-    positions_T = np.arange(len(sequence_T), dtype=np.int32) + shift[sequence_T]
-    tables_SB = _tables(batch)
-    block_T = tables_SB[sequence_T, positions_T // block_tokens]
-    draws = np.array([chunk.draw is not None for chunk in chunks], dtype=np.bool_)
-    token_ids = [token for chunk in chunks for token in chunk.token_ids]
-    return Rows(
-        token_ids_T=_tensor(np.array(token_ids, dtype=np.int64), device),
-        positions_T=_tensor(positions_T, device),
-        slots_T=_tensor(block_T * np.int32(block_tokens) + positions_T % block_tokens, device),
-        sequence_T=_tensor(sequence_T, device),
-        block_tables_SB=_tensor(tables_SB, device),
-        drawn_R=_tensor((ends[draws] - 1).astype(np.int64), device),
-    )
-
-
-def _tables(batch: Batch) -> NDArray[np.int32]:
-    """Block tables as one array, short ones padded with block 0, which nobody reads there."""
-    width = max(len(chunk.block_table) for chunk in batch.chunks)
-    tables_SB = np.zeros((len(batch.chunks), width), dtype=np.int32)
-    for row, chunk in zip(tables_SB, batch.chunks, strict=True):
-        row[: len(chunk.block_table)] = chunk.block_table
-    return tables_SB
-
-
-def _tensor(array: NDArray[np.generic], device: str) -> Tensor:
-    return torch.from_numpy(array).to(device)
 
 
 def load_engine(

@@ -55,7 +55,9 @@ class KvCache:
         """Put what `read` gave, or its flat bytes, into `blocks`, in their order."""
         held = self.tensor[first_layer:last_layer]
         shape = (*held.shape[:2], len(blocks), *held.shape[3:])
-        held.index_copy_(2, self._index(blocks), payload.to(held.device).view(held.dtype).view(shape))
+        held.index_copy_(
+            2, self._index(blocks), payload.to(held.device).view(held.dtype).view(shape)
+        )
 
     def _index(self, blocks: Sequence[int]) -> Tensor:
         return torch.tensor(blocks, dtype=torch.int64, device=self.tensor.device)

@@ -52,7 +52,7 @@ def _end_process_if_failed(task: "asyncio.Task[None]") -> None:
         os._exit(1)
 
 
-def _end_process(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _end_process(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, ConnectionError | asyncio.CancelledError | None):
         log.warning("loop: %s", context.get("message"))

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,13 +21,12 @@ from ...proto.effects import (
     ToWorker,
     WorkerEffect,
 )
-from ...proto.ids import Incarnation, WorkerId, WorkerKey
+from ...proto.ids import Incarnation, WorkerKey
 from ...proto.move import Copy
 from ...proto.timers import ClearTimer, SetTimer
-from ...proto.views import Role, Speed, WorkerInfo
-from ...proto.worker_events import WorkerStarted
+from ...proto.views import Speed, WorkerInfo
+from ...proto.worker_events import PeerLost, WorkerStarted
 from ..core.core import WorkerCore
-from ..core.limits import WorkerLimits
 from .copier import Copier
 from .core_shell import CoreShell
 from .engine import Engine, load_engine
@@ -36,30 +34,13 @@ from .engine_loop import EngineLoop
 from .loop_thread import LoopThread
 from .post import Post, worker_name
 from .recording import open_recorder
+from .setup import WorkerSetup
 from .transport import CopyHeader, Endpoint, Transport
 
 log = logging.getLogger(__name__)
 ENDPOINT_TIMEOUT_S = 5.0
 # Before anything is measured: a guess for a small model on CPU.
 FIRST_SPEED = Speed(iteration_ns=20e6, token_ns=2e6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSetup:
-    """All a worker needs to start, and to start again."""
-
-    namespace: str
-    worker_id: WorkerId
-    pool: str
-    role: Role
-    limits: WorkerLimits
-    model_path: str
-    context_tokens_max: int
-    device: str
-    threads: int
-    blocks: int
-    block_tokens: int
-    record: str
 
 
 class Worker:
@@ -151,6 +132,9 @@ class Worker:
             self._early.extend(events)
             return
         for event in events:
+            if isinstance(event, PeerLost):
+                # A pair that sat idle would else cost its next life's first copy.
+                self._transport.close_pair(event.key)
             self._shell.post(event)
 
     def _perform(self, effect: WorkerEffect) -> None:

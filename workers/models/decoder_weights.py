@@ -22,14 +22,14 @@ Weight = Tensor | PackedWeight
 class LayerWeights:
     """One decoder layer. C hidden, D head size, F feed-forward size."""
 
-    attention_norm_C: Tensor
+    attention_norm: Tensor
     qkv: PackedWeight
     qkv_bias: Tensor | None
-    q_norm_D: Tensor | None
-    k_norm_D: Tensor | None
+    q_norm: Tensor | None
+    k_norm: Tensor | None
     output: PackedWeight
     output_bias: Tensor | None
-    ffn_norm_C: Tensor
+    ffn_norm: Tensor
     gate_up: PackedWeight
     gate_up_bias: Tensor | None
     down: PackedWeight
@@ -40,11 +40,11 @@ class LayerWeights:
 class DecoderWeights:
     """A whole decoder. `head` is packed even where it is tied to the embedding."""
 
-    embedding_VC: Tensor
+    embedding: Tensor
     layers: tuple[LayerWeights, ...]
-    final_norm_C: Tensor
+    final_norm: Tensor
     head: PackedWeight
-    rope_factors_D2: Tensor | None
+    rope_factors: Tensor | None
 
 
 def assemble(source: TensorSource, kernels: Kernels) -> Iterator[tuple[str, Weight]]:
@@ -105,24 +105,24 @@ def _assemble_layer(
 def bind(spec: ModelSpec, weights: Mapping[str, Weight]) -> DecoderWeights:
     """The weights that `assemble` named, in their places."""
     return DecoderWeights(
-        embedding_VC=_plain(weights, "embedding"),
+        embedding=_plain(weights, "embedding"),
         layers=tuple(_bind_layer(weights, f"{layer}.") for layer in range(spec.layers)),
-        final_norm_C=_plain(weights, "final_norm"),
+        final_norm=_plain(weights, "final_norm"),
         head=_packed(weights, "head"),
-        rope_factors_D2=_optional(weights, "rope_factors"),
+        rope_factors=_optional(weights, "rope_factors"),
     )
 
 
 def _bind_layer(weights: Mapping[str, Weight], prefix: str) -> LayerWeights:
     return LayerWeights(
-        attention_norm_C=_plain(weights, prefix + "attention_norm"),
+        attention_norm=_plain(weights, prefix + "attention_norm"),
         qkv=_packed(weights, prefix + "qkv"),
         qkv_bias=_optional(weights, prefix + "qkv_bias"),
-        q_norm_D=_optional(weights, prefix + "q_norm"),
-        k_norm_D=_optional(weights, prefix + "k_norm"),
+        q_norm=_optional(weights, prefix + "q_norm"),
+        k_norm=_optional(weights, prefix + "k_norm"),
         output=_packed(weights, prefix + "output"),
         output_bias=_optional(weights, prefix + "output_bias"),
-        ffn_norm_C=_plain(weights, prefix + "ffn_norm"),
+        ffn_norm=_plain(weights, prefix + "ffn_norm"),
         gate_up=_packed(weights, prefix + "gate_up"),
         gate_up_bias=_optional(weights, prefix + "gate_up_bias"),
         down=_packed(weights, prefix + "down"),

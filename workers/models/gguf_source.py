@@ -62,9 +62,7 @@ class GgufSource:
 
     def _dequantize(self, entry: GgufTensor) -> NDArray[np.float32]:
         kind = GGMLQuantizationType(entry.type_id)
-        stored = np.frombuffer(
-            self._file.data, np.uint8, _stored_bytes(entry), entry.offset
-        )
+        stored = np.frombuffer(self._file.data, np.uint8, _stored_bytes(entry), entry.offset)
         try:
             values = dequantize(_typed(stored, kind, entry.shape), kind)
         except NotImplementedError:

@@ -33,7 +33,8 @@ class HuggingFaceSource:
             return None
         try:
             with safe_open(str(file), framework="pt") as tensors:
-                return tensors.get_tensor(name).to(torch.float32).contiguous()
+                tensor: Tensor = tensors.get_tensor(name)
+                return tensor.to(torch.float32).contiguous()
         except (SafetensorError, OSError) as error:
             raise ModelFileError(file, f"tensor {name}: {error}") from error
 

@@ -119,14 +119,14 @@ def _rope(config: dict[str, Any], path: Path) -> RopeScaling:
         case "default":
             return RopeScaling()
         case "linear":
-            return RopeScaling(kind=RopeKind.LINEAR, factor=float(given["factor"]))
+            return RopeScaling(kind=RopeKind.LINEAR, factor=_number(given, "factor", path))
         case "llama3":
             return RopeScaling(
                 kind=RopeKind.LLAMA3,
-                factor=float(given["factor"]),
+                factor=_number(given, "factor", path),
                 original_context_tokens=original,
-                low_freq_factor=float(given["low_freq_factor"]),
-                high_freq_factor=float(given["high_freq_factor"]),
+                low_freq_factor=_number(given, "low_freq_factor", path),
+                high_freq_factor=_number(given, "high_freq_factor", path),
             )
         case "yarn":
             return _yarn(given, original, trained)
@@ -135,6 +135,13 @@ def _rope(config: dict[str, Any], path: Path) -> RopeScaling:
                 f"{path}: rope_type {other!r} is not supported; one of: default, linear, "
                 "llama3, yarn"
             )
+
+
+def _number(given: dict[str, Any], key: str, path: Path) -> float:
+    value = given.get(key)
+    if not isinstance(value, int | float) or value <= 0:
+        raise ModelFileError(path, f"rope_parameters.{key} ({value!r}) is not a positive number")
+    return float(value)
 
 
 def _yarn(given: dict[str, Any], original: int, trained: int) -> RopeScaling:

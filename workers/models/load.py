@@ -35,9 +35,7 @@ def load_decoder_weights(
     return source.spec, bind(source.spec, weights)
 
 
-def _fill(
-    source: TensorSource, kernels: Kernels, cached: Path
-) -> dict[str, Weight]:
+def _fill(source: TensorSource, kernels: Kernels, cached: Path) -> dict[str, Weight]:
     try:
         weight_cache.store(cached, assemble(source, kernels))
     except OSError as error:  # no space, read-only home: slower next time, nothing else
@@ -53,9 +51,10 @@ def content_key(source: TensorSource) -> str:
     digest = xxh3_128()
     for path in source.files():
         try:
-            with path.open("rb") as file, mmap.mmap(
-                file.fileno(), 0, access=mmap.ACCESS_READ
-            ) as data:
+            with (
+                path.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            ):
                 digest.update(len(data).to_bytes(8, "little"))
                 digest.update(data)
         except (OSError, ValueError) as error:

@@ -34,9 +34,7 @@ def draw(logits_V: Floats, order: Draw) -> SampledToken:
         token_id = _pick(ids, weights, uniform(params.seed, order.position))
     if params.logprobs is None:
         return SampledToken(token_id=token_id)
-    return SampledToken(
-        token_id=token_id, logprobs=logprobs(logits_V, token_id, params.logprobs)
-    )
+    return SampledToken(token_id=token_id, logprobs=logprobs(logits_V, token_id, params.logprobs))
 
 
 def uniform(seed: int, position: int) -> float:
@@ -128,7 +126,7 @@ def logprobs(logits_V: Floats, token_id: int, alternatives: int) -> TokenLogprob
     wide = logits_V.astype(np.float64)
     peak = wide.max()
     total = peak + np.log(np.exp(wide - peak).sum())
-    top = _descending(wide, alternatives)[:alternatives] if alternatives > 0 else []
+    top = _descending(wide, alternatives)[:alternatives] if alternatives > 0 else ()
     return TokenLogprobs(
         token=float(wide[token_id] - total),
         top=tuple((int(index), float(wide[index] - total)) for index in top),

@@ -86,7 +86,7 @@ def _write(file: BinaryIO, weights: Iterable[tuple[str, Weight]]) -> None:
         packed = isinstance(weight, PackedWeight)
         tensor = (weight.data if isinstance(weight, PackedWeight) else weight).contiguous()
         at = _align(file)
-        file.write(memoryview(tensor.view(torch.uint8).flatten().numpy()))
+        file.write(tensor.view(torch.uint8).numpy().data)
         entry: dict[str, Any] = {"name": name, "at": at, "shape": list(tensor.shape)}
         entry["type"] = str(tensor.dtype).removeprefix("torch.")
         if packed:

@@ -1,0 +1,146 @@
+"""What `splitweave simulate` prints, and how it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from splitweave.sim import campaign, cli
+from splitweave.sim.campaign import SeedResult
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SMALL = """
+[hardware.a]
+kind = "affine"
+iteration_us = 5000
+token_us = 20
+[[pools]]
+name = "prefill"
+role = "prefill"
+hardware = "a"
+blocks = 200
+[[pools]]
+name = "decode"
+role = "decode"
+hardware = "a"
+blocks = 200
+[workload]
+kind = "poisson"
+rate_per_s = 20
+requests = 25
+prompt = { kind = "fixed", tokens = 40 }
+output = { kind = "fixed", tokens = 9 }
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_a_run_prints_its_tables(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(small) == 0
+    shown = capsys.readouterr().out
+    for word in ("TTFT", "TPOT", "ITL", "E2E", "goodput", "handoff", "25 / 0 / 0 / 0"):
+        assert word in shown
+
+
+def test_json_goes_to_stdout_and_to_a_file(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(small, as_json=True, json_path=tmp_path / "out.json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads((tmp_path / "out.json").read_text())
+    assert shown["requests"] == shown["completed"] == 25
+    assert shown["output_tokens"] == 225
+    assert shown["ttft"]["p50_s"] > 0.005
+
+
+def test_recordings_are_written_one_per_core(small: Path, tmp_path: Path) -> None:
+    assert cli.run(small, record=tmp_path / "tapes") == 0
+    names = {path.name for path in (tmp_path / "tapes").iterdir()}
+    assert names == {"controller#1.jsonl", "gateway.0.jsonl", "prefill-0#1.jsonl"} | {
+        "decode-0#1.jsonl"
+    }
+
+
+def test_a_campaign_that_holds_says_so(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(small, seeds=3) == 0
+    assert "3 seeds, no rule broken" in capsys.readouterr().out
+
+
+def test_a_failing_seed_ends_with_its_replay_and_status_1(
+    small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_seed(_: object, seed: int) -> SeedResult:
+        return SeedResult(seed=seed, error="broken" if seed == 7 else "")
+
+    monkeypatch.setattr(cli, "run_seed", run_seed)
+    assert cli.run(small, seed=5, seeds=4) == 1
+    shown = capsys.readouterr().out
+    assert "seed 7: broken" in shown
+    assert f"replay: splitweave simulate {small} --seed 7" in shown.replace("\n", "")
+
+
+def test_an_unfinished_run_is_a_broken_rule(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.write_text("end_within_s = 0.01\n" + SMALL.replace("tokens = 9", "tokens = 900"))
+    assert cli.run(small) == 1
+    shown = capsys.readouterr().out
+    assert "did not end within 0.01 s" in shown
+    assert "--seed 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "unknown key x"),
+        (SMALL.replace("blocks = 200", "blocks = 0"), "pools[0].blocks"),
+        (SMALL + "[limits.worker]\nnope = 1", "unknown key limits.worker.nope"),
+    ],
+)
+def test_bad_input_ends_with_a_message_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    assert cli.run(path) == 2
+    assert message in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_missing_scenario_or_trace_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(tmp_path / "gone.toml") == 2
+    assert "gone.toml: no such file" in capsys.readouterr().err.replace("\n", "")
+    path = tmp_path / "trace.toml"
+    head = SMALL[: SMALL.index("[workload]")]
+    path.write_text(head + '[workload]\nkind = "trace"\nformat = "azure"\npath = "gone.csv"\n')
+    assert cli.run(path) == 2
+    assert "gone.csv: No such file" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_the_module_runs(small: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "splitweave.sim", str(small), "--seed", "3"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(part for part in sys.path if part)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "goodput" in done.stdout
+
+
+def test_a_core_that_raises_is_a_failed_seed() -> None:
+    class Builder(campaign.CoreBuilder):
+        def worker(self, info: object) -> object:  # type: ignore[override]
+            raise LookupError("no such thing")
+
+    result = campaign.run_seed(cli.load_scenario(EXAMPLES / "faults.toml"), 1, Builder)
+    assert result.error == "LookupError: no such thing"
+    assert "Traceback" in result.trace

@@ -1,0 +1,27 @@
+"""What a worker is constructed with."""
+
+from dataclasses import dataclass
+
+from ...proto.ids import WorkerId
+from ...proto.views import Role
+from ..core.limits import WorkerLimits
+
+__all__ = ["WorkerLimits", "WorkerSetup"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """All a worker needs to start, and to start again."""
+
+    namespace: str
+    worker_id: WorkerId
+    pool: str
+    role: Role
+    limits: WorkerLimits
+    model_path: str
+    context_tokens_max: int
+    device: str
+    threads: int
+    blocks: int
+    block_tokens: int
+    record: str

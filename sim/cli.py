@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .campaign import run_seed
-from .errors import SimulationError
+from .errors import InvariantBroken, SimulationError
 from .metrics import Metrics, measure
 from .report import tables
 from .run import Outcome, simulate, with_seed
@@ -85,9 +85,7 @@ def _single(
     began = time.perf_counter()
     try:
         outcome = _simulate(console, scenario, transcript)
-    except (SimulationError, AssertionError) as error:
-        if not scenario.checked and not isinstance(error, SimulationError):
-            raise
+    except (InvariantBroken, AssertionError) as error:
         console.print(f"seed {scenario.seed}: {error}", style="red", markup=False)
         _print_replay(console, path, scenario.seed)
         return None

@@ -4,7 +4,7 @@ Also the judge of the one promise that clients see: every token of the stream
 once, in order, and the right one, however often its request moved or died.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
 from ..proto.gateway_events import RejectCode
@@ -25,6 +25,7 @@ class Stream:
     stop_token_ids: frozenset[int]
     asked_ns: int
     truth: TrueStream | None
+    request: Request | None  # until the end
     tokens: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
@@ -60,10 +61,23 @@ class Clients:
             stop_token_ids=request.stop_token_ids,
             asked_ns=now_ns,
             truth=TrueStream(request) if self._checked else None,
+            request=request,
         )
         self.streams[request.request_id] = stream
         self.open += 1
         return stream
+
+    def resume(self, request_id: RequestId, gateway_id: GatewayId) -> Request | None:
+        """What a client sends, again if need be: with all tokens it has. None if it is gone."""
+        stream = self.streams[request_id]
+        if stream.ended or stream.request is None:
+            return None
+        if stream.hung_up:
+            self._close(request_id).finish = FinishReason.CANCELLED
+            return None
+        have = range(stream.tokens)
+        emitted = tuple(0 if stream.truth is None else stream.truth.output(n) for n in have)
+        return replace(stream.request, gateway_id=gateway_id, emitted=emitted)
 
     def truth(self, request_id: RequestId) -> TrueStream:
         """The true stream of a request of a checked world."""
@@ -125,6 +139,7 @@ class Clients:
         if stream.ended:
             raise InvariantBroken(f"{request_id}: its stream ended twice")
         self.open -= 1
+        stream.request = None
         return stream
 
 

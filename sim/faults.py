@@ -7,7 +7,7 @@ drawn as well, so the same seed hurts the same workers.
 from dataclasses import dataclass
 from random import Random
 
-from ..proto.ids import WorkerId
+from ..proto.ids import GatewayId, WorkerId
 from ..proto.views import Role
 from .clock import to_ns
 from .network import PartyName, Trouble
@@ -81,6 +81,16 @@ class ControllerRestart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayCrash:
+    """A gateway dies with its streams; it comes back, empty, under the same name."""
+
+    at_ns: int
+    gateway_id: GatewayId
+    noticed_ns: int
+    down_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Migrate:
     """An operator moves some running request; `pick` says which, `target` where to."""
 
@@ -122,6 +132,7 @@ Fault = (
     | SlowLink
     | CopyTrouble
     | ControllerRestart
+    | GatewayCrash
     | Migrate
     | Drain
     | SwitchRole
@@ -142,6 +153,7 @@ def draw_plan(
     plan += [dice.slow_link() for _ in dice.upto(spec.slow_links)]
     plan += [dice.copies() for _ in dice.upto(spec.copy_troubles)]
     plan += [dice.controller() for _ in dice.upto(spec.controller_restarts)]
+    plan += [dice.gateway() for _ in dice.upto(spec.gateway_crashes)]
     plan += [dice.migrate() for _ in dice.upto(spec.migrations)]
     plan += [dice.drain() for _ in dice.upto(spec.drains)]
     plan += [dice.role() for _ in dice.upto(spec.role_switches)]
@@ -209,6 +221,12 @@ class _Dice:
 
     def controller(self) -> ControllerRestart:
         return ControllerRestart(at_ns=self._at_ns(), down_ns=self._ns(0.01, 3.0))
+
+    def gateway(self) -> GatewayCrash:
+        return GatewayCrash(
+            at_ns=self._at_ns(), gateway_id=GatewayId("gateway.0"),
+            noticed_ns=self._ns(0.001, 1.0), down_ns=self._ns(0.1, 3.0),
+        )  # fmt: skip
 
     def migrate(self) -> Migrate:
         named = self._random.random() < 0.7

@@ -14,6 +14,7 @@ from .faults import (
     Drain,
     Fault,
     Freeze,
+    GatewayCrash,
     HangUp,
     MessageTrouble,
     Migrate,
@@ -67,6 +68,9 @@ class Injector:
             case ControllerRestart():
                 world.kill_controller()
                 self._later(fault.down_ns, world.start_controller, None)
+            case GatewayCrash(gateway_id=gateway_id):
+                world.kill_gateway(gateway_id, fault.noticed_ns)
+                self._later(fault.down_ns, world.start_gateway, gateway_id)
             case Migrate() | Drain() | SwitchRole():
                 self._ask(fault)
 

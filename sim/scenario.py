@@ -144,6 +144,7 @@ class FaultSpec:
     slow_links: Count = 0
     copy_troubles: Count = 0
     controller_restarts: Count = 0
+    gateway_crashes: Count = 0
     migrations: Count = 0
     drains: Count = 0
     role_switches: Count = 0

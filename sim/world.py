@@ -5,44 +5,30 @@ effects. It can be hurt from outside (`kill_worker`, `freeze_worker`, …) and
 healed; `faults.py` says what happens when, `campaign.py` what must hold after.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from ..proto.cluster_events import ClusterStarted, WorkerLost
+from ..proto.cluster_events import ClusterStarted, GatewayDied, WorkerLost
 from ..proto.effects import AnswerAsk, RetireWorker
 from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
-from ..proto.views import Speed, WorkerInfo
 from ..proto.worker_events import ViewAsked, WorkerStarted
 from .arrivals import Arrival, PromptMaker
 from .clients import Clients
 from .clock import Scheduler, to_ns
-from .content import BlockContent
 from .cores import CoreBuilder
 from .engine import Engine
-from .hardware import cost_model, first_speed
-from .invariants import Watched, check_step
 from .links import Links, LinkSpec
 from .mail import Mail
+from .maker import Maker, Open, Watching
 from .network import Network
-from .parties import CONTROLLER, ControllerParty, GatewayParty, WorkerParty
+from .parties import CONTROLLER
 from .queue import EventQueue
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .streams import VOCAB, TrueStream
-from .transcript import Transcript
 
 RETIRED_DOWN_NS = 500_000_000
-Open = Callable[[Step, Perform, Watch | None], Shell]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watching:
-    """How closely a run is followed."""
-
-    transcript: Transcript | None = None
-    checked: bool = False
+ASK_AGAIN_NS = 300_000_000  # from a gateway's death to its clients' next try
 
 
 class World:
@@ -63,54 +49,40 @@ class World:
         )
         self.links = Links(scenario.seed)
         network = scenario.network
-        self.mail = Mail(
-            Network(
-                scheduler, int(network.latency_us * 1e3), int(network.jitter_us * 1e3),
-                scenario.seed,
-            )
-        )  # fmt: skip
+        latency_ns, jitter_ns = int(network.latency_us * 1e3), int(network.jitter_us * 1e3)
+        self.mail = Mail(Network(scheduler, latency_ns, jitter_ns, scenario.seed))
         self.answers: dict[str, AnswerAsk] = {}
         self.retired = 0
-        self._builder = builder
-        self._watching = watching
-        self._open_shell = open_shell
-        self._stop_token_ids = frozenset(range(round(VOCAB * scenario.stop_chance)))
-        self._prompts = PromptMaker(scenario.seed, scenario.block_tokens, self._stop_token_ids)
-        self._controllers = 0
+        self._maker = Maker(scenario, builder, watching, scheduler, open_shell)
+        stop_token_ids = frozenset(range(round(VOCAB * scenario.stop_chance)))
+        self._prompts = PromptMaker(scenario.seed, scenario.block_tokens, stop_token_ids)
+        self._lives: dict[str, int] = {}  # how often each controller and gateway came up
         self._incarnations: dict[WorkerId, int] = {}
         self._pools: dict[WorkerId, PoolSpec] = {}
-        self._dead: list[WorkerParty] = []
-        self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
 
     # ---- birth
 
     def start(self) -> None:
         """Controller, gateways and workers come up, now."""
         self.start_controller(None)
-        for index in range(self.scenario.network.gateways):
-            self._start_gateway(GatewayId(f"gateway.{index}"))
+        for gateway_id in self.gateway_ids:
+            self.start_gateway(gateway_id)
         for pool in self.scenario.pools:
             for index in range(pool.count):
                 worker_id = WorkerId(f"{pool.name}-{index}")
                 self._pools[worker_id] = pool
-                spec = LinkSpec(
-                    bytes_per_s=pool.link_gbytes_per_s * 1e9,
-                    latency_ns=int(pool.link_latency_us * 1e3),
-                )
-                self.links.attach(worker_id, spec)
+                self.links.attach(worker_id, _port(pool))
                 self.start_worker(worker_id)
 
     def start_controller(self, _: None) -> None:
         """A new controller that knows nothing asks all workers to register."""
         if self.mail.controller is not None:
             return
-        self._controllers += 1
-        party = ControllerParty(self._builder.cluster(), self.mail, self._answered, self._retire)
-        name = f"controller#{self._controllers}"
-        party.shell = self._shell(Watched(name, party.core), party.perform)
+        name = self._name(CONTROLLER)
+        party = self._maker.controller(name, self.mail, self._answered, self._retire)
         self.mail.controller = party
         party.shell.post(ClusterStarted())
-        if self._controllers > 1:
+        if self._lives[CONTROLLER] > 1:
             for worker in list(self.mail.workers.values()):
                 self.mail.to_worker(CONTROLLER, worker.key, ViewAsked())
 
@@ -120,59 +92,20 @@ class World:
             return
         incarnation = self._incarnations.get(worker_id, 0) + 1
         self._incarnations[worker_id] = incarnation
-        info = self._info(WorkerKey(worker_id, Incarnation(incarnation)))
-        pool = self._pools[worker_id]
-        layers = self.scenario.model.layers
-        content = None
-        if self._watching.checked:
-            content = BlockContent(pool.blocks, info.block_tokens, layers)
-        engine = Engine(info, layers, self._costs[pool.hardware], content, self)
-        party = WorkerParty(info, self._builder.worker(info), engine, self.mail)
-        party.shell = self._shell(Watched(str(info.key), party.core, engine.inbound), party.perform)
-        run = party.shell.run if isinstance(party.shell, QueueShell) else _run_now
-        engine.connect(self.scheduler, self.links, party.shell.post, run)
+        key = WorkerKey(worker_id, Incarnation(incarnation))
+        party = self._maker.worker(key, self._pools[worker_id], self.mail, self, self.links)
         self.mail.workers[worker_id] = party
         party.shell.post(WorkerStarted())
 
-    def _start_gateway(self, gateway_id: GatewayId) -> None:
-        core = self._builder.gateway(gateway_id)
-        party = GatewayParty(gateway_id, core, self.mail, self.clients, self.scheduler)
-        party.shell = self._shell(Watched(gateway_id, core), party.perform)
-        self.mail.gateways[gateway_id] = party
+    def start_gateway(self, gateway_id: GatewayId) -> None:
+        """A gateway without streams comes up, if none of that name lives."""
+        if gateway_id not in self.mail.gateways:
+            party = self._maker.gateway(gateway_id, self._name(gateway_id), self.mail, self.clients)
+            self.mail.gateways[gateway_id] = party
 
-    def _info(self, key: WorkerKey) -> WorkerInfo:
-        pool, model = self._pools[key.worker_id], self.scenario.model
-        token_bytes = model.shape().kv_token_bytes
-        return WorkerInfo(
-            key=key,
-            role=pool.role,
-            pool=pool.name,
-            node=key.worker_id,
-            pid=key.incarnation,
-            host=key.worker_id,
-            port=1,
-            blocks_total=pool.blocks,
-            block_tokens=self.scenario.block_tokens,
-            block_bytes=token_bytes * self.scenario.block_tokens,
-            context_tokens_max=model.context_tokens_max,
-            speed=first_speed(self._costs[pool.hardware]),
-        )
-
-    def _shell(self, watched: Watched, perform: Perform) -> Shell:
-        return self._open_shell(watched.core.step, perform, self._watch(watched))
-
-    def _watch(self, watched: Watched) -> Watch | None:
-        transcript, checked = self._watching.transcript, self._watching.checked
-        if not checked and transcript is None:
-            return None
-
-        def watch(now_ns: int, event: Any, effects: Any) -> None:
-            if transcript is not None:
-                transcript.record(watched.name, now_ns, event, effects)
-            if checked:
-                check_step(watched, now_ns, event, effects)
-
-        return watch
+    def _name(self, party: str) -> str:
+        self._lives[party] = life = self._lives.get(party, 0) + 1
+        return f"{party}#{life}"
 
     # ---- what engines ask
 
@@ -189,22 +122,41 @@ class World:
 
     def arrive(self, index: int, arrival: Arrival) -> RequestId:
         """A client asks the next gateway in turn."""
-        gateway_id = GatewayId(f"gateway.{index % self.scenario.network.gateways}")
+        gateway_id = self.gateway_ids[index % len(self.gateway_ids)]
         now_ns = self.scheduler.now_ns
         request = self._prompts.request(index, arrival, gateway_id, now_ns)
         self.clients.ask(request, now_ns)
-        self.mail.gateways[gateway_id].shell.post(GenerateAsked(request=request))
+        self._ask(gateway_id, request.request_id)
         return request.request_id
 
     def hang_up(self, request_id: RequestId) -> None:
         """The client of a running request goes away; no error if it has ended."""
         if self.clients.hang_up(request_id):
-            gateway_id = self.clients.streams[request_id].gateway_id
-            self.mail.gateways[gateway_id].shell.post(ClientGone(request_id=request_id))
+            party = self.mail.gateways.get(self.clients.streams[request_id].gateway_id)
+            if party is not None:
+                party.shell.post(ClientGone(request_id=request_id))
+
+    def _ask(self, gateway_id: GatewayId, request_id: RequestId) -> None:
+        party = self.mail.gateways.get(gateway_id)
+        if party is None:  # refused at the door: try the next one a little later
+            at_ns = self.scheduler.now_ns + ASK_AGAIN_NS
+            self.scheduler.at(at_ns, self._ask_elsewhere, (request_id, gateway_id))
+        elif (request := self.clients.resume(request_id, gateway_id)) is not None:
+            party.shell.post(GenerateAsked(request=request))
+
+    def _ask_elsewhere(self, what: tuple[RequestId, GatewayId]) -> None:
+        """What the SDK does when its gateway is gone: the next one, with what it has."""
+        request_id, gone = what
+        stream = self.clients.streams[request_id]
+        if stream.gateway_id != gone:
+            return  # it has been elsewhere since
+        last = self.gateway_ids.index(gone)
+        stream.gateway_id = self.gateway_ids[(last + 1) % len(self.gateway_ids)]
+        self._ask(stream.gateway_id, request_id)
 
     def ask_controller(self, event: Any) -> None:
         """An operator asks through the first gateway."""
-        self.mail.to_controller("gateway.0", event)
+        self.mail.to_controller(self.gateway_ids[0], event)
 
     # ---- harm
 
@@ -214,7 +166,6 @@ class World:
         if party is None:
             return
         party.close()
-        self._dead.append(party)
         lost = WorkerLost(key=party.key, reason=reason)
         self.scheduler.at(self.scheduler.now_ns + noticed_ns, self._notice, lost)
 
@@ -236,6 +187,19 @@ class World:
             self.mail.controller.shell.close()
             self.mail.controller = None
 
+    def kill_gateway(self, gateway_id: GatewayId, noticed_ns: int) -> None:
+        """A gateway's process dies with its streams; their clients ask elsewhere."""
+        party = self.mail.gateways.pop(gateway_id, None)
+        if party is None:
+            return
+        party.shell.close()
+        now_ns = self.scheduler.now_ns
+        self.scheduler.at(now_ns + noticed_ns, self._notice, GatewayDied(gateway_id=gateway_id))
+        for stream in list(self.clients.streams.values()):
+            if stream.gateway_id == gateway_id and not stream.ended:
+                what = (stream.request_id, gateway_id)
+                self.scheduler.at(now_ns + ASK_AGAIN_NS, self._ask_elsewhere, what)
+
     def heal(self) -> None:
         """End every fault: all links and messages good, everybody up and awake."""
         self.mail.network.heal()
@@ -245,16 +209,22 @@ class World:
             self.thaw_worker(worker.key)
         for worker_id in self._pools:
             self.start_worker(worker_id)
+        for gateway_id in self.gateway_ids:
+            self.start_gateway(gateway_id)
 
     @property
     def worker_ids(self) -> list[WorkerId]:
         return list(self._pools)
 
     @property
+    def gateway_ids(self) -> list[GatewayId]:
+        return [GatewayId(f"gateway.{n}") for n in range(self.scenario.network.gateways)]
+
+    @property
     def asks_answered(self) -> int:
         return len(self.answers)
 
-    def _notice(self, lost: WorkerLost) -> None:
+    def _notice(self, lost: WorkerLost | GatewayDied) -> None:
         # The controller's own shell sees it: no network between.
         if self.mail.controller is not None:
             self.mail.controller.shell.post(lost)
@@ -276,8 +246,10 @@ class World:
             self.scheduler.at(at_ns, self.start_worker, key.worker_id)
 
 
-def _run_now(action: Any, argument: Any) -> None:
-    action(argument)
+def _port(pool: PoolSpec) -> LinkSpec:
+    return LinkSpec(
+        bytes_per_s=pool.link_gbytes_per_s * 1e9, latency_ns=int(pool.link_latency_us * 1e3)
+    )
 
 
 def queue_world(scenario: Scenario, builder: CoreBuilder, watching: Watching) -> World:
@@ -290,4 +262,4 @@ def queue_world(scenario: Scenario, builder: CoreBuilder, watching: Watching) ->
     return World(scenario, builder, watching, queue, open_shell)
 
 
-__all__ = ["Speed", "Watching", "World", "queue_world"]
+__all__ = ["Watching", "World", "queue_world"]

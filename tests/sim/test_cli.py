@@ -62,7 +62,7 @@ def test_json_goes_to_stdout_and_to_a_file(
 def test_recordings_are_written_one_per_core(small: Path, tmp_path: Path) -> None:
     assert cli.run(small, record=tmp_path / "tapes") == 0
     names = {path.name for path in (tmp_path / "tapes").iterdir()}
-    assert names == {"controller#1.jsonl", "gateway.0.jsonl", "prefill-0#1.jsonl"} | {
+    assert names == {"controller#1.jsonl", "gateway.0#1.jsonl", "prefill-0#1.jsonl"} | {
         "decode-0#1.jsonl"
     }
 

@@ -98,7 +98,7 @@ def test_every_core_of_a_recorded_run_replays_to_its_digest(tmp_path: Path) -> N
     outcome = simulate(scenario, transcript=transcript)
     transcript.close()
     builder = CoreBuilder(scenario)
-    fresh = {f"gateway.{n}": builder.gateway(f"gateway.{n}") for n in range(2)}
+    fresh = {f"gateway.{n}#1": builder.gateway(f"gateway.{n}") for n in range(2)}
     fresh["controller#1"] = builder.cluster()
     for party in outcome.world.mail.workers.values():
         fresh[str(party.key)] = builder.worker(party.info)

@@ -1,0 +1,124 @@
+"""Makes the parties of a world: a core, its shell, and for a worker its engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..proto.effects import AnswerAsk, RetireWorker
+from ..proto.ids import GatewayId, WorkerKey
+from ..proto.views import WorkerInfo
+from .clients import Clients
+from .clock import Scheduler
+from .content import BlockContent
+from .cores import CoreBuilder
+from .engine import Engine, Peers
+from .hardware import cost_model, first_speed
+from .invariants import Watched, check_step
+from .links import Links
+from .mail import Mail
+from .parties import ControllerParty, GatewayParty, WorkerParty
+from .scenario import PoolSpec, Scenario
+from .shell import Perform, QueueShell, Shell, Step, Watch
+from .transcript import Transcript
+
+Open = Callable[[Step, Perform, Watch | None], Shell]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """How closely a run is followed."""
+
+    transcript: Transcript | None = None
+    checked: bool = False
+
+
+class Maker:
+    """Everything that is the same for all parties of one world."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        builder: CoreBuilder,
+        watching: Watching,
+        scheduler: Scheduler,
+        open_shell: Open,
+    ) -> None:
+        self._model = scenario.model
+        self._block_tokens = scenario.block_tokens
+        self._builder = builder
+        self._watching = watching
+        self._scheduler = scheduler
+        self._open_shell = open_shell
+        self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
+
+    def controller(
+        self,
+        name: str,
+        mail: Mail,
+        answer: Callable[[AnswerAsk], None],
+        retire: Callable[[RetireWorker], None],
+    ) -> ControllerParty:
+        """A controller that knows nothing."""
+        party = ControllerParty(self._builder.cluster(), mail, answer, retire)
+        party.shell = self._shell(Watched(name, party.core), party.perform)
+        return party
+
+    def gateway(
+        self, gateway_id: GatewayId, name: str, mail: Mail, clients: Clients
+    ) -> GatewayParty:
+        """A gateway without streams."""
+        core = self._builder.gateway(gateway_id)
+        party = GatewayParty(gateway_id, core, mail, clients, self._scheduler)
+        party.shell = self._shell(Watched(name, core), party.perform)
+        return party
+
+    def worker(
+        self, key: WorkerKey, pool: PoolSpec, mail: Mail, peers: Peers, links: Links
+    ) -> WorkerParty:
+        """A new life of a worker, its memory empty."""
+        info = self._info(key, pool)
+        content = None
+        if self._watching.checked:
+            content = BlockContent(pool.blocks, info.block_tokens, self._model.layers)
+        engine = Engine(info, self._model.layers, self._costs[pool.hardware], content, peers)
+        party = WorkerParty(info, self._builder.worker(info), engine, mail)
+        party.shell = self._shell(Watched(str(key), party.core, engine.inbound), party.perform)
+        run = party.shell.run if isinstance(party.shell, QueueShell) else _run_now
+        engine.connect(self._scheduler, links, party.shell.post, run)
+        return party
+
+    def _info(self, key: WorkerKey, pool: PoolSpec) -> WorkerInfo:
+        return WorkerInfo(
+            key=key,
+            role=pool.role,
+            pool=pool.name,
+            node=key.worker_id,
+            pid=key.incarnation,
+            host=key.worker_id,
+            port=1,
+            blocks_total=pool.blocks,
+            block_tokens=self._block_tokens,
+            block_bytes=self._model.shape().kv_token_bytes * self._block_tokens,
+            context_tokens_max=self._model.context_tokens_max,
+            speed=first_speed(self._costs[pool.hardware]),
+        )
+
+    def _shell(self, watched: Watched, perform: Perform) -> Shell:
+        return self._open_shell(watched.core.step, perform, self._watch(watched))
+
+    def _watch(self, watched: Watched) -> Watch | None:
+        transcript, checked = self._watching.transcript, self._watching.checked
+        if not checked and transcript is None:
+            return None
+
+        def watch(now_ns: int, event: Any, effects: Any) -> None:
+            if transcript is not None:
+                transcript.record(watched.name, now_ns, event, effects)
+            if checked:
+                check_step(watched, now_ns, event, effects)
+
+        return watch
+
+
+def _run_now(action: Any, argument: Any) -> None:
+    action(argument)

@@ -24,6 +24,7 @@ from splitweave.proto.worker_events import (
     MoveOrdered,
     PeerLost,
     RequestCancelled,
+    StreamAcked,
 )
 
 M1 = "m1"
@@ -540,7 +541,7 @@ def test_the_outcome_may_be_a_commit_even_in_flight() -> None:
     solo.assert_no_block_used()
 
 
-def test_a_request_that_finished_meanwhile_is_dropped_by_the_commit() -> None:
+def test_a_request_that_finished_meanwhile_waits_for_its_ack_as_any_other() -> None:
     solo = handing_over()
     solo.send_copies(solo.copies)
     solo.fire("source_move", M1, LIMITS.handover_ns)
@@ -548,8 +549,13 @@ def test_a_request_that_finished_meanwhile_is_dropped_by_the_commit() -> None:
         solo.iterate()
     assert solo.phase("r") == "finished"
     solo.step(COMMITTED)
+    assert outcome(solo) == [("committed", "")]
+    assert reports(solo)[0].epoch == Epoch(0, 1)
+    assert solo.held("r").epoch == Epoch(0)
+    solo.fire("resend", "r")
+    assert len(solo.chunks) == 1
+    solo.step(StreamAcked(request_id="r"))
     assert solo.phase("r") is None
-    assert solo.fire("resend", "r") == []
 
 
 def test_no_second_move_starts_before_the_outcome_is_known() -> None:

@@ -13,7 +13,7 @@ may the target's blocks be used for anything else.
 from ...proto.cluster_events import MoveEnded
 from ...proto.gateway_events import MoveReported
 from ...proto.ids import BlockId, Epoch, MoveId, RequestId, WorkerKey
-from ...proto.move import Copy, MoveKind, MoveOrder, MoveReport, Stage, advance
+from ...proto.move import Copy, MoveKind, MoveOrder, Stage, advance
 from ...proto.timers import TimerKey
 from ...proto.views import Phase
 from ...proto.worker_events import (
@@ -130,7 +130,7 @@ class SourceMoves:
         # One that has finished here, after it was abandoned, waits for its ack as any other.
         if not move.sequence.gone and move.sequence.phase is not Phase.FINISHED:
             self._holdings.remove(move.sequence)
-        move.sequence.epoch = event.epoch
+        move.committed_epoch = event.epoch
         self._out.clear_timer(_timer(move))
         self._settle(move)
 
@@ -307,7 +307,7 @@ class SourceMoves:
         sequence = move.sequence
         if sequence.move_id == move.order.move_id:
             sequence.move_id = None
-        report: MoveReport = move.report(sequence.epoch)
+        report = move.report()
         self._out.to_controller(MoveEnded(report=report))
         self._out.to_gateway(sequence.request.gateway_id, MoveReported(report=report))
 

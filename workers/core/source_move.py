@@ -27,6 +27,7 @@ class SourceMove:
     in_flight: dict[str, Copy] = field(default_factory=dict)
     abandoned: str = ""  # why the source runs on though the target may have committed
     reason: str = ""
+    committed_epoch: Epoch | None = None
     transfer_bytes: int = 0
     hidden_bytes: int = 0
     progress_ns: int = 0
@@ -86,8 +87,8 @@ class SourceMove:
         self.reason = reason
         self.ended_ns = now_ns
 
-    def report(self, epoch: Epoch) -> MoveReport:
-        """The account of an ended move; `epoch` is the request's after it."""
+    def report(self) -> MoveReport:
+        """The account of an ended move; its epoch is the request's after it."""
         ended = self.ended_ns
         asked = ended if self.asked_ns is None else self.asked_ns
         opened = ended if self.opened_ns is None else self.opened_ns
@@ -96,7 +97,7 @@ class SourceMove:
             move_id=self.order.move_id,
             kind=self.order.kind,
             request_id=self.order.request_id,
-            epoch=epoch,
+            epoch=self.committed_epoch or self.sequence.epoch,
             source=self.order.source,
             target=self.order.target,
             outcome=self.stage,

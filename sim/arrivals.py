@@ -8,6 +8,7 @@ a long trace does not have to fit in memory.
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Protocol
 
@@ -19,7 +20,8 @@ from ..proto.requests import Request, SamplingParams
 from .streams import VOCAB
 
 SHARED_SEGMENTS_MAX = 20_000  # kept made; beyond, all are made again when needed
-TOKEN_IDS = list(range(VOCAB))  # one int object per token id, whatever the trace's length
+# From 16 random bits to a token id: one int object per id, whatever the trace's length.
+TOKEN_IDS = list(range(VOCAB)) * ((1 << 16) // VOCAB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,7 @@ class PromptMaker:
 
     def request(self, index: int, arrival: Arrival, gateway_id: GatewayId, now_ns: int) -> Request:
         """The request of arrival number `index`."""
-        token_ids = tuple(
-            token_id for segment in arrival.segments for token_id in self._tokens(segment)
-        )
+        token_ids = tuple(chain.from_iterable(map(self._tokens, arrival.segments)))
         return Request(
             request_id=RequestId(f"r{index}"),
             gateway_id=gateway_id,
@@ -89,7 +89,7 @@ class PromptMaker:
     def _make(self, segment: Segment) -> tuple[int, ...]:
         # 16-bit words of a seeded byte string: a long prompt costs microseconds.
         data = Random(f"{self._seed}/{segment.name}").randbytes(2 * segment.tokens)
-        return tuple([TOKEN_IDS[word % VOCAB] for word in memoryview(data).cast("H")])
+        return tuple(map(TOKEN_IDS.__getitem__, memoryview(data).cast("H")))
 
 
 def quick_block_hashes(token_ids: tuple[int, ...], block_tokens: int) -> tuple[PrefixHash, ...]:

@@ -10,6 +10,16 @@ from splitweave.cluster.live.cluster import LiveCluster
 from splitweave.cluster.live.config import ClusterConfig
 from splitweave.cluster.live.demo.run import demo_config
 
+FOLDER = Path(__file__).parent
+TIMEOUT_S = 300  # whole clusters start and die in these tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.live)
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:

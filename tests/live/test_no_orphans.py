@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-import pytest
 from splitweave.client import Client
 from splitweave.cluster.live.cluster import LiveCluster
 
@@ -85,7 +84,6 @@ def test_a_worker_killed_in_mid_stream_costs_no_token(cluster: LiveCluster, clie
     _eventually(lambda: _at_rest(client), "cluster whole again")
 
 
-@pytest.mark.timeout(180)
 def test_interrupting_serve_leaves_no_process(tmp_path: Path) -> None:
     config = tmp_path / "cluster.toml"
     config.write_text(

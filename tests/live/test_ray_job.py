@@ -62,7 +62,6 @@ def dashboard(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.timeout(240)
 def test_a_submitted_job_serves_a_request_from_another_process(
     dashboard: str, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -224,9 +224,7 @@ class Fleet:
 
     # ---- asking
 
-    def request(
-        self, name: str, prompt: list[int], max_tokens: int = 8, **changes: Any
-    ) -> Request:
+    def request(self, name: str, prompt: list[int], max_tokens: int = 8, **changes: Any) -> Request:
         """Makes a request and its true stream."""
         seed = changes.pop("seed", 1)
         request = Request(
@@ -396,9 +394,7 @@ class Fleet:
             self.at(stored_ns, lambda layer=layer: self._store(worker, batch, layer, copies))
         self.at(self.now_ns + self.iteration_ns, lambda: self._done(worker, batch))
 
-    def _store(
-        self, worker: Worker, batch: Batch, layer: int, copies: tuple[Copy, ...]
-    ) -> None:
+    def _store(self, worker: Worker, batch: Batch, layer: int, copies: tuple[Copy, ...]) -> None:
         if not worker.alive:
             return
         for chunk in batch.chunks:

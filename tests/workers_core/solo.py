@@ -167,7 +167,9 @@ class Solo:
 
     def sent(self, cls: type[T]) -> list[T]:
         """Events of a class that the last step sent to anybody."""
-        wrapped = [e.event for e in self.effects if isinstance(e, ToController | ToWorker | ToGateway)]
+        wrapped = [
+            e.event for e in self.effects if isinstance(e, ToController | ToWorker | ToGateway)
+        ]
         return [event for event in wrapped if isinstance(event, cls)]
 
     def ordered(self, cls: type[T]) -> list[T]:

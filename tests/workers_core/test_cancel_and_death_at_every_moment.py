@@ -1,6 +1,7 @@
 """One disturbance after the n-th step of a move, for every n: nothing may be left behind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -53,7 +54,9 @@ def steps_of(kind: str) -> int:
     return moving(kind, 0, lambda fleet: None)[1]
 
 
-STEPS = [(kind, step) for kind in ("handoff", "migration") for step in range(1, steps_of(kind) - 12)]
+STEPS = [
+    (kind, step) for kind in ("handoff", "migration") for step in range(1, steps_of(kind) - 12)
+]
 
 
 def settle(fleet: Fleet) -> None:
@@ -110,8 +113,6 @@ def test_a_death_of_either_side_costs_no_token(kind: str, step: int, victim: str
 
 @pytest.mark.parametrize(("kind", "step"), STEPS)
 def test_a_newer_attempt_at_the_source_wins(kind: str, step: int) -> None:
-    from dataclasses import replace
-
     def attempt(fleet: Fleet) -> None:
         request = replace(fleet.streams["r"].request, epoch=Epoch(1))
         fleet.post(key_of("a"), RequestAssigned(request=request))
@@ -127,19 +128,13 @@ def test_a_newer_attempt_at_the_source_wins(kind: str, step: int) -> None:
 @pytest.mark.parametrize(("kind", "step"), STEPS)
 def test_a_partition_heals(kind: str, step: int) -> None:
     def cut(fleet: Fleet) -> None:
+        def mend() -> None:
+            fleet.network.lost = 0.0
+
         fleet.network.lost = 1.0
         fleet.at(fleet.now_ns + 4 * MS, mend)
 
-    def mend() -> None:
-        fleets[-1].network.lost = 0.0
-
-    fleets: list[Fleet] = []
-
-    def cut_and_note(fleet: Fleet) -> None:
-        fleets.append(fleet)
-        cut(fleet)
-
-    fleet, _ = moving(kind, step, cut_and_note)
+    fleet, _ = moving(kind, step, cut)
     fleet.run_until_done()
     fleet.run(8000 * MS)
     settle(fleet)

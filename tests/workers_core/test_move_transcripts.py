@@ -1,7 +1,5 @@
 """Whole moves between two cores as text: a change of the protocol is a change of these."""
 
-from textwrap import dedent
-
 from fleet import MS, Fleet, Network
 from splitweave.proto.move import MoveKind, Stage
 
@@ -11,7 +9,8 @@ def transcript(fleet: Fleet) -> str:
 
 
 def expect(fleet: Fleet, text: str) -> None:
-    assert transcript(fleet) == dedent(text).strip("\n")
+    lines = [line.strip() for line in text.strip().splitlines()]
+    assert [line.strip() for line in fleet.transcript] == lines
 
 
 def quiet(fleet: Fleet) -> Fleet:

@@ -1,9 +1,11 @@
 """Each planted bug is found by the fleet's tests: they do see what they claim to."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import test_random_orders
+from splitweave.workers.core import sequence
 from splitweave.workers.core.blocks import BlockPool
 from splitweave.workers.core.copies import CopyDesk
 from splitweave.workers.core.holdings import Holdings
@@ -59,28 +61,6 @@ def test_an_ack_while_copies_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> N
     assert found()
 
 
-def test_source_blocks_not_held_by_their_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CopyDesk, "all_blocks", lambda self: iter(()))
-    copy, end = CopyDesk._copy, CopyDesk.end
-
-    def copy_unheld(self: Any, *arguments: Any) -> Any:
-        made = copy(self, *arguments)
-        self._blocks.release(made.source_blocks)
-        return made
-
-    def end_unheld(self: Any, copy_id: str) -> Any:
-        move = self._in_flight.get(copy_id)
-        if move is not None:
-            self._in_flight.pop(copy_id)
-            move.in_flight.pop(copy_id)
-        return move
-
-    assert end is not None
-    monkeypatch.setattr(CopyDesk, "_copy", copy_unheld)
-    monkeypatch.setattr(CopyDesk, "end", end_unheld)
-    assert found()
-
-
 def test_blocks_freed_under_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     remove = Holdings.remove
 
@@ -128,14 +108,10 @@ def test_blocks_found_before_they_are_computed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_hashes_that_ignore_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from splitweave.workers.core import sequence
-
     monkeypatch.setattr(sequence, "chain", lambda parent, tokens: hash(tuple(tokens)))
     init = sequence.Sequence.__init__
 
     def init_without(self: Any, request: Any, *rest: Any) -> None:
-        from dataclasses import replace
-
         init(self, replace(request, block_hashes=()), *rest)
 
     monkeypatch.setattr(sequence.Sequence, "__init__", init_without)

@@ -37,7 +37,9 @@ def test_no_clock_no_chance_no_threads_no_system(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_set_is_made_so_none_is_iterated(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.expr) and is_set(node)]
+    assert not [
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.expr) and is_set(node)
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -94,7 +94,11 @@ def play(seed: int, *, deaths: bool, cancels: bool) -> Fleet:
         handoff = random.choice([None, target])
         arrived_ns = random.randrange(5)
         fleet.ask(
-            source, f"r{number}", prompt(random), random.randrange(1, 24), handoff,
+            source,
+            f"r{number}",
+            prompt(random),
+            random.randrange(1, 24),
+            handoff,
             arrived_ns=arrived_ns,
         )
         fleet.run(random.randrange(1, 5 * MS))

@@ -22,9 +22,7 @@ class _Layers:
 class CopyDesk:
     """Orders copies for moves and takes their ends."""
 
-    def __init__(
-        self, limits: WorkerLimits, layers: int, blocks: BlockPool, out: Outbox
-    ) -> None:
+    def __init__(self, limits: WorkerLimits, layers: int, blocks: BlockPool, out: Outbox) -> None:
         self._limits = limits
         self._blocks = blocks
         self._out = out

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...workers.models.chat import ChatTemplate, load_chat_template
-from ...workers.models.spec import read_spec
+from ...workers.models.spec_file import read_spec
 from ...workers.models.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
 from .front.seams import Served
 from .gateway_setup import GatewaySetup

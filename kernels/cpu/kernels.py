@@ -63,8 +63,10 @@ class CpuKernels:
         panels = packed.data.shape[0]
         assert depth == packed.in_features, (depth, packed.in_features)
         _check_rows(x_TK)
-        y_TN = torch.empty(count, panels * PANEL)
         start_N = self._start(packed, bias_N)
+        if count == 0:
+            return torch.empty(0, packed.out_features)
+        y_TN = torch.empty(count, panels * PANEL)
         with _pool(self._threads):
             matmul.linear(
                 x_TK.data_ptr(), x_TK.stride(0), packed.data.data_ptr(),
@@ -78,6 +80,7 @@ class CpuKernels:
     def rms_norm(self, x_TC: Tensor, weight_C: Tensor, eps: float) -> Tensor:
         size = x_TC.shape[-1]
         inner = prod(x_TC.shape[1:-1])
+        assert weight_C.shape == (size,), (weight_C.shape, size)
         _check_rows(x_TC)
         _check_size(size)
         y_TC = torch.empty(x_TC.shape)
@@ -93,6 +96,7 @@ class CpuKernels:
     ) -> Tensor:
         count, size = x_TC.shape
         assert residual_TC.shape == x_TC.shape, (residual_TC.shape, x_TC.shape)
+        assert weight_C.shape == (size,), (weight_C.shape, size)
         _check_rows(x_TC)
         _check_size(size)
         y_TC = torch.empty(count, size)
@@ -117,6 +121,10 @@ class CpuKernels:
         for x in (q_THD, k_TGD, v_TGD):
             _check_rows(x)
         layer = _layer(q_THD, kv_layer)
+        assert k_TGD.shape == v_TGD.shape, (k_TGD.shape, v_TGD.shape)
+        assert k_TGD.shape[1:] == (kv_layer.shape[2], kv_layer.shape[4]), k_TGD.shape
+        counts = {len(x) for x in (q_THD, k_TGD, positions_T, slots_T)}
+        assert len(counts) == 1, f"rows of q, k, positions and slots differ: {counts}"
         rows.rope_store(
             q_THD.data_ptr(), q_THD.stride(0), k_TGD.data_ptr(), k_TGD.stride(0),
             v_TGD.data_ptr(), v_TGD.stride(0), _flat(cos_PD2), _flat(sin_PD2),
@@ -134,6 +142,8 @@ class CpuKernels:
     ) -> Tensor:
         _check_rows(q_THD)
         layer = _layer(q_THD, kv_layer)
+        counts = {len(x) for x in (q_THD, sequence_T, positions_T)}
+        assert len(counts) == 1, f"rows of q, sequences and positions differ: {counts}"
         out_THD = torch.empty(q_THD.shape)
         with _pool(self._threads):
             attention.attend(
@@ -146,6 +156,7 @@ class CpuKernels:
     def silu_mul(self, gate_up_T2F: Tensor) -> Tensor:
         count, both = gate_up_T2F.shape
         size = both // 2
+        assert both == 2 * size, f"gate and up ({both} columns) are of unlike widths"
         _check_rows(gate_up_T2F)
         _check_size(size)
         y_TF = torch.empty(count, size)
@@ -164,6 +175,7 @@ class CpuKernels:
                 self._zeros = torch.zeros(width)
             return self._zeros
         assert bias_N.shape == (packed.out_features,), bias_N.shape
+        assert bias_N.dtype == torch.float32, bias_N.dtype
         if width == packed.out_features:
             return bias_N.contiguous()
         padded_N = torch.zeros(width)
@@ -202,6 +214,7 @@ def _layer(q_THD: Tensor, kv_layer: Tensor) -> NDArray[np.int64]:
     """(address, blocks, H, G, block_tokens, D) of one layer's paged cache."""
     _two, blocks, kv_heads, block_tokens, head_size = kv_layer.shape
     heads = q_THD.shape[1]
+    assert q_THD.shape[2] == head_size, (q_THD.shape, head_size)
     assert heads % kv_heads == 0, (heads, kv_heads)
     assert head_size % PANEL == 0, f"head size ({head_size}) is not a multiple of {PANEL}"
     return np.array([_flat(kv_layer), blocks, heads, kv_heads, block_tokens, head_size], np.int64)

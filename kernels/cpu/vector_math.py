@@ -24,9 +24,10 @@ EXPONENT_MIN = -87.0
 
 
 def exponential(builder: Any, x: Any) -> Any:
-    """e^x per lane, with x clamped to [-87, 88]; exactly 1 at 0."""
-    x = emit.call(builder, "minnum", [x, emit.constant(EXPONENT_MAX)])
-    x = emit.call(builder, "maxnum", [x, emit.constant(EXPONENT_MIN)])
+    """e^x per lane, with x clamped to [-87, 88]; exactly 1 at 0; NaN of NaN."""
+    # minnum and maxnum would make a number of NaN, and hide a broken model.
+    x = _clamped(builder, ">", x, EXPONENT_MAX)
+    x = _clamped(builder, "<", x, EXPONENT_MIN)
     scaled = builder.fmul(x, emit.constant(LOG2_E))
     n = emit.call(builder, "rint", [scaled])
     r = emit.fma(builder, n, emit.constant(-LN2_HIGH), x)
@@ -37,6 +38,12 @@ def exponential(builder: Any, x: Any) -> Any:
     fraction = emit.fma(builder, polynomial, builder.fmul(r, r), r)
     fraction = builder.fadd(fraction, emit.constant(1.0))
     return builder.fmul(fraction, _power_of_two(builder, n))
+
+
+def _clamped(builder: Any, beyond: str, x: Any, limit: float) -> Any:
+    """The limit where x lies beyond it; NaN lies beyond nothing."""
+    bound = emit.constant(limit)
+    return builder.select(builder.fcmp_ordered(beyond, x, bound), bound, x)
 
 
 def _power_of_two(builder: Any, n: Any) -> Any:

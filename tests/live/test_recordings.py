@@ -12,7 +12,7 @@ from splitweave.proto.cluster_events import WorkerRegistered
 from splitweave.proto.ids import GatewayId, WorkerId
 from splitweave.proto.record import read_steps, replay
 from splitweave.workers.core.core import WorkerCore
-from splitweave.workers.models.spec import read_spec
+from splitweave.workers.models.spec_file import read_spec
 
 
 def test_a_recorded_live_run_replays_with_the_same_effects(

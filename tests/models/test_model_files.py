@@ -20,7 +20,8 @@ from splitweave.workers.models.gguf_file import read_gguf
 from splitweave.workers.models.gguf_source import GgufSource, unpermute
 from splitweave.workers.models.hf_source import HuggingFaceSource
 from splitweave.workers.models.load import load_decoder_weights
-from splitweave.workers.models.spec import Family, RopeKind, read_spec
+from splitweave.workers.models.spec import Family, RopeKind
+from splitweave.workers.models.spec_file import read_spec
 
 KERNELS = ReferenceKernels()
 

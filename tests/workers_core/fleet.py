@@ -8,12 +8,12 @@ the core checks itself.
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
-from random import Random
 from typing import Any
 
 from machine import Machine, true_stream
+from parts import GATEWAY, LIMITS, MS, Network, Stream, describe, info_of, key_of
 from splitweave.proto.batch import Batch
 from splitweave.proto.blocks import block_hashes
 from splitweave.proto.cluster_events import MoveEnded, RequestEnded, WorkerRegistered
@@ -29,17 +29,14 @@ from splitweave.proto.effects import (
 from splitweave.proto.gateway_events import MoveReported, TokenChunk, TokensEmitted
 from splitweave.proto.ids import (
     Epoch,
-    GatewayId,
-    Incarnation,
     MoveId,
     RequestId,
-    WorkerId,
     WorkerKey,
 )
 from splitweave.proto.move import Copy, MoveKind, MoveOrder, MoveReport
-from splitweave.proto.requests import FinishReason, Request, SamplingParams
+from splitweave.proto.requests import Request, SamplingParams
 from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
-from splitweave.proto.views import Role, Speed, WorkerInfo
+from splitweave.proto.views import Role, WorkerInfo
 from splitweave.proto.worker_events import (
     BlocksLanded,
     CopyFailed,
@@ -54,79 +51,6 @@ from splitweave.proto.worker_events import (
     WorkerStarted,
 )
 from splitweave.workers.core import WorkerCore, WorkerLimits
-
-MS = 1_000_000
-GATEWAY = GatewayId("g")
-LIMITS = WorkerLimits(
-    batched_tokens_max=32,
-    sequences_max=8,
-    prefill_chunk_tokens=16,
-    watermark_blocks=1,
-    layer_group=2,
-    copy_blocks_max=4,
-    copies_in_flight_max=8,
-)
-
-
-def key_of(name: str, incarnation: int = 1) -> WorkerKey:
-    return WorkerKey(WorkerId(name), Incarnation(incarnation))
-
-
-def info_of(key: WorkerKey, blocks: int = 64, block_tokens: int = 4) -> WorkerInfo:
-    return WorkerInfo(
-        key=key,
-        role=Role.MIXED,
-        pool="pool",
-        node="node",
-        pid=1,
-        host="host",
-        port=1,
-        blocks_total=blocks,
-        block_tokens=block_tokens,
-        block_bytes=100,
-        context_tokens_max=1000,
-        speed=Speed(iteration_ns=1e6, token_ns=1e4),
-    )
-
-
-@dataclass
-class Network:
-    """How peers' messages and copies travel; the defaults are a perfect network."""
-
-    random: Random = field(default_factory=Random)
-    delay_ns: int = 100_000
-    jitter_ns: int = 0
-    lost: float = 0.0
-    doubled: float = 0.0
-    copies_failed: float = 0.0
-    copy_ns: int = 500_000
-
-    def copies_of_message(self) -> int:
-        if self.random.random() < self.lost:
-            return 0
-        return 2 if self.random.random() < self.doubled else 1
-
-    def delay(self, least_ns: int) -> int:
-        return least_ns + (self.random.randrange(self.jitter_ns) if self.jitter_ns else 0)
-
-
-@dataclass
-class Stream:
-    """What the gateway has of one request."""
-
-    request: Request
-    expected: list[int]
-    tokens: dict[int, int] = field(default_factory=dict)
-    finish: FinishReason | None = None
-    length: int | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.length is not None and len(self.tokens) == self.length
-
-    @property
-    def text(self) -> list[int]:
-        return [self.tokens[index] for index in sorted(self.tokens)]
 
 
 class Worker:
@@ -308,7 +232,7 @@ class Fleet:
         """What gateway and controller do together: streams that nobody runs start again."""
         for name, stream in self.streams.items():
             if not stream.done and not self.holder(name):
-                emitted = tuple(stream.tokens[index] for index in range(stream_prefix(stream)))
+                emitted = tuple(stream.tokens[index] for index in range(stream.have))
                 epoch = Epoch(stream.request.epoch.attempt + 1)
                 stream.request = replace(stream.request, epoch=epoch, emitted=emitted)
                 alive = [key for key in self.workers if self.workers[key].alive]
@@ -379,7 +303,7 @@ class Fleet:
             stream.length = chunk.first_index + len(chunk.tokens)
         if stream.done:
             self._send(key, StreamAcked(request_id=chunk.request_id))
-        elif (missing := stream_prefix(stream)) < chunk.first_index:
+        elif (missing := stream.have) < chunk.first_index:
             self._send(key, ResendAsked(request_id=chunk.request_id, from_index=missing))
 
     def _iterate(self, worker: Worker, batch: Batch, copies: tuple[Copy, ...]) -> None:
@@ -435,29 +359,3 @@ class Fleet:
 
     def _note(self, who: str, what: Any) -> None:
         self.transcript.append(f"{self.now_ns / MS:7.2f} {who}: {describe(what)}")
-
-
-def stream_prefix(stream: Stream) -> int:
-    """How many tokens the gateway has without a gap."""
-    have = len(stream.request.emitted) if stream.request.epoch.attempt else 0
-    while have in stream.tokens:
-        have += 1
-    return have
-
-
-def describe(what: Any) -> str:
-    """An event or a copy as one line of a transcript."""
-    if isinstance(what, Copy):
-        layers = f"layers {what.first_layer}-{what.last_layer}"
-        return f"copy {what.copy_id} {layers} {len(what.source_blocks)} blocks"
-    shown = {
-        "blocks": lambda blocks: f"blocks={blocks if isinstance(blocks, int) else len(blocks)}",
-        "present": lambda present: f"present={present}",
-        "emitted": lambda emitted: f"emitted={len(emitted)}",
-        "computed": lambda computed: f"computed={computed}",
-        "copies": lambda copies: f"copies={len(copies)}",
-        "epoch": lambda epoch: f"epoch={epoch.attempt}.{epoch.hop}",
-        "reason": lambda reason: f"reason={reason!r}",
-    }
-    parts = [show(getattr(what, name)) for name, show in shown.items() if hasattr(what, name)]
-    return f"{type(what).__name__}({', '.join(parts)})"

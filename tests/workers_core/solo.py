@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from fleet import GATEWAY, LIMITS, info_of, key_of
+from parts import GATEWAY, LIMITS, info_of, key_of
 from splitweave.proto.batch import Batch
 from splitweave.proto.effects import (
     CopyBlocks,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fleet import LIMITS
+from parts import LIMITS
 from solo import Solo
 from splitweave.proto.effects import RunIteration
 from splitweave.proto.requests import SampledToken

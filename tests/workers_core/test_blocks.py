@@ -203,49 +203,76 @@ def test_check_finds_a_block_in_two_places() -> None:
         pool.check([], leased)
 
 
+class Disorder:
+    """Random legal calls on a pool, and what must be true of it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.pool = BlockPool(self.random.randrange(4, 20))
+        self.tables: list[tuple[int, ...]] = []
+        self.leases: list[tuple[int, ...]] = []
+        self.jailed: list[tuple[int, ...]] = []
+        self.calls = [self.allocate, self.lease, self.release, self.hold, self.publish]
+        self.calls += [self.commit, self.quarantine, self.absolve, self.find]
+
+    def act(self) -> None:
+        self.random.choice(self.calls)()
+        self.pool.check(
+            [block for table in self.tables for block in table],
+            [block for lent in self.leases + self.jailed for block in lent],
+        )
+
+    def allocate(self) -> None:
+        self.tables.append(self.pool.allocate(self.some()))
+
+    def lease(self) -> None:
+        self.leases.append(self.pool.lease(self.some()))
+
+    def release(self) -> None:
+        if self.tables:
+            self.pool.release(self.tables.pop(self.random.randrange(len(self.tables))))
+
+    def hold(self) -> None:
+        if self.tables:
+            self.tables.append(self.random.choice(self.tables))
+            self.pool.hold(self.tables[-1])
+
+    def publish(self) -> None:
+        blocks = [block for table in self.tables for block in table]
+        if blocks:
+            self.pool.publish(self.random.choice(blocks), self.random.choice(HASHES))
+
+    def commit(self) -> None:
+        if self.leases:
+            self.tables.append(self.leases.pop())
+            self.pool.commit(self.tables[-1])
+
+    def quarantine(self) -> None:
+        if self.leases:
+            self.jailed.append(self.leases.pop())
+            self.pool.quarantine(self.jailed[-1])
+
+    def absolve(self) -> None:
+        if self.jailed:
+            self.pool.absolve(self.jailed.pop())
+
+    def find(self) -> None:
+        self.tables.append(self.pool.lookup([self.random.choice(HASHES)], 1))
+        self.pool.hold(self.tables[-1])
+
+    def some(self) -> int:
+        return min(self.pool.available, self.random.randrange(1, 4))
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_any_order_of_calls_keeps_the_sum_and_the_change_log(seed: int) -> None:
-    random = Random(seed)
-    pool = BlockPool(random.randrange(4, 20))
-    tables: list[tuple[int, ...]] = []
-    leases: list[tuple[int, ...]] = []
-    jailed: list[tuple[int, ...]] = []
+    disorder = Disorder(seed)
     mirror: set[int] = set()
-    for _ in range(200):
-        count = random.randrange(1, 4)
-        dice = random.randrange(9)
-        if dice == 0 and pool.available >= count:
-            tables.append(pool.allocate(count))
-        elif dice == 1 and pool.available >= count:
-            leases.append(pool.lease(count))
-        elif dice == 2 and tables:
-            pool.release(tables.pop(random.randrange(len(tables))))
-        elif dice == 3 and tables:
-            table = random.choice(tables)
-            pool.hold(table)
-            tables.append(table)
-        elif dice == 4 and tables:
-            pool.publish(random.choice(random.choice(tables)), random.choice(HASHES))
-        elif dice == 5 and leases:
-            pool.commit(leases[-1])
-            tables.append(leases.pop())
-        elif dice == 6 and leases:
-            pool.quarantine(leases[-1])
-            jailed.append(leases.pop())
-        elif dice == 7 and jailed:
-            pool.absolve(jailed.pop())
-        elif dice == 8:
-            found = pool.lookup([random.choice(HASHES)], 1)
-            if found:
-                pool.hold(found)
-                tables.append(found)
-        if random.random() < 0.1:
-            cached, evicted = pool.take_changes()
+    for number in range(200):
+        disorder.act()
+        if number % 10 == 0:
+            cached, evicted = disorder.pool.take_changes()
             assert mirror.isdisjoint(cached)
             assert mirror.issuperset(evicted)
             mirror = mirror.union(cached).difference(evicted)
-            assert mirror == set(pool.findable())
-        pool.check(
-            [block for table in tables for block in table],
-            [block for lent in leases + jailed for block in lent],
-        )
+            assert mirror == set(disorder.pool.findable())

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
-from fleet import GATEWAY, MS, Fleet, Network, key_of
+from fleet import Fleet, Worker
+from parts import GATEWAY, MS, Network, key_of
 from splitweave.proto.ids import Epoch
 from splitweave.proto.worker_events import (
     GatewayLost,
@@ -24,7 +26,7 @@ def moving(kind: str, disturb_at: int, disturb: Disturbance) -> tuple[Fleet, int
     steps = 0
     disturbed = False
 
-    def count(worker, event, effects) -> None:
+    def count(worker: Worker, event: Any, effects: list[Any]) -> None:
         nonlocal steps
         steps += 1
         if steps == disturb_at:

@@ -1,4 +1,4 @@
-from fleet import LIMITS
+from parts import LIMITS
 from solo import Solo
 from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
 from splitweave.proto.effects import ClearTimer

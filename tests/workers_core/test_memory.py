@@ -1,4 +1,4 @@
-from fleet import key_of
+from parts import key_of
 from splitweave.proto.ids import Epoch
 from splitweave.workers.core.memory import DeadPeers, EndedMoves
 

@@ -1,6 +1,9 @@
 """Whole moves between two cores as text: a change of the protocol is a change of these."""
 
-from fleet import MS, Fleet, Network
+from typing import Any
+
+from fleet import Fleet
+from parts import MS, Network
 from splitweave.proto.move import MoveKind, Stage
 
 
@@ -22,7 +25,7 @@ def quiet(fleet: Fleet) -> Fleet:
     return fleet
 
 
-def started(names: str = "ab", **more) -> Fleet:
+def started(names: str = "ab", **more: Any) -> Fleet:
     fleet = Fleet(names, **more)
     fleet.run(10 * MS)
     return fleet

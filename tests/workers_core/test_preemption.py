@@ -1,9 +1,11 @@
 """When blocks run out: the latest-arrived pays, the oldest goes on, nothing is lost."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from fleet import LIMITS, MS, Fleet
+from fleet import Fleet, Worker
+from parts import LIMITS, MS
 from solo import Solo
 from splitweave.proto.cluster_events import MoveEnded, RequestEnded
 from splitweave.proto.requests import FinishReason
@@ -126,7 +128,7 @@ def test_the_oldest_is_never_preempted() -> None:
         fleet.ask("a", f"r{number}", list(range(9)), 30, arrived_ns=number, seed=number)
     phases = []
 
-    def watch(worker, event, effects) -> None:
+    def watch(worker: Worker, event: Any, effects: list[Any]) -> None:
         held = worker.core.view(0).requests
         phases.extend(str(h.phase) for h in held if h.request_id == "r0")
 

@@ -1,4 +1,5 @@
-from fleet import MS, Fleet
+from fleet import Fleet
+from parts import MS
 from solo import TOKEN, Solo
 from splitweave.proto.blocks import block_hashes
 from splitweave.proto.cluster_events import WorkerViewed

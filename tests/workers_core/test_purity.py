@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import splitweave.workers.core
-from fleet import MS, Fleet
+from fleet import Fleet
+from parts import MS
 
 FOLDER = Path(splitweave.workers.core.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))

@@ -8,20 +8,21 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from fleet import LIMITS, MS, Fleet, Network
+from fleet import Fleet
+from parts import LIMITS, MS, Network
 from splitweave.proto.move import MoveKind
 from splitweave.proto.worker_events import MoveOrdered, RequestCancelled
 from splitweave.workers.core import WorkerLimits
 
-LIMITS_FAST = dict(
-    lease_ns=40 * MS,
-    lease_ask_ns=5 * MS,
-    lease_asks_max=4,
-    copy_ns=20 * MS,
-    handover_ns=15 * MS,
-    resend_ns=20 * MS,
-    resends_max=1000,
-)
+LIMITS_FAST = {
+    "lease_ns": 40 * MS,
+    "lease_ask_ns": 5 * MS,
+    "lease_asks_max": 4,
+    "copy_ns": 20 * MS,
+    "handover_ns": 15 * MS,
+    "resend_ns": 20 * MS,
+    "resends_max": 1000,
+}
 
 
 def limits(random: Random) -> WorkerLimits:

@@ -1,9 +1,10 @@
 """Assigned, run, finished, acknowledged, or dropped: one claim each."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from fleet import GATEWAY, LIMITS, MS
+from parts import GATEWAY, LIMITS, MS
 from solo import TOKEN, Solo, handoff_of, request_of
 from splitweave.proto.cluster_events import MoveEnded, RequestEnded
 from splitweave.proto.effects import ClearTimer, ToGateway
@@ -18,16 +19,17 @@ from splitweave.proto.worker_events import (
     ResendAsked,
     StreamAcked,
 )
+from splitweave.workers.core import WorkerLimits
 
 
-def finished(max_tokens: int = 2, limits=LIMITS) -> Solo:
+def finished(max_tokens: int = 2, limits: WorkerLimits = LIMITS) -> Solo:
     solo = Solo(limits)
     solo.assign("r", 5, max_tokens)
     solo.iterate(max_tokens)
     return solo
 
 
-def again(request: Request, attempt: int, hop: int = 0, **more) -> RequestAssigned:
+def again(request: Request, attempt: int, hop: int = 0, **more: Any) -> RequestAssigned:
     return RequestAssigned(request=replace(request, epoch=Epoch(attempt, hop), **more))
 
 
@@ -105,7 +107,9 @@ def test_the_context_ends_a_request() -> None:
         (request_of("r", [], 9), FinishReason.ERROR),
     ],
 )
-def test_a_request_with_nothing_left_to_draw_ends_at_once(request_, finish) -> None:
+def test_a_request_with_nothing_left_to_draw_ends_at_once(
+    request_: Request, finish: FinishReason
+) -> None:
     solo = Solo()
     solo.step(RequestAssigned(request=request_))
     assert [(c.first_index, c.tokens, c.finish) for c in solo.chunks] == [

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from solo import request_of
 from splitweave.proto.blocks import block_hashes
@@ -9,7 +11,7 @@ from splitweave.workers.core.sequence import Sequence
 CONTEXT = 100
 
 
-def sequence_of(prompt: range | int = 10, emitted: tuple[int, ...] = (), **more) -> Sequence:
+def sequence_of(prompt: range | int = 10, emitted: tuple[int, ...] = (), **more: Any) -> Sequence:
     request = request_of("r", prompt, emitted=emitted, **more)
     outputs = [SampledToken(token_id=token_id) for token_id in emitted]
     return Sequence(request, outputs, Epoch(0), 4)

@@ -50,9 +50,8 @@ class SourceLetters:
         )
         self._out.to_worker(move.target, offered)
 
-    def abort(self, move: SourceMove) -> None:
+    def abort(self, move: SourceMove, reason: str) -> None:
         """The source gives up, or asks for the outcome after a handover."""
-        reason = move.reason or move.abandoned or "the source gave up"
         aborted = MoveAborted(move_id=move.order.move_id, peer=self._key, reason=reason)
         self._out.to_worker(move.target, aborted)
 

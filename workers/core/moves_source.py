@@ -110,7 +110,7 @@ class SourceMoves:
             self._letters.disown(event.move_id, event.target)
         elif move.target == event.target:
             if move.ended or move.abandoned:
-                self._letters.abort(move)
+                self._letters.abort(move, move.reason or move.abandoned)
             else:
                 move.open(event.blocks, event.present, now_ns)
                 self._progress(move, now_ns)
@@ -254,7 +254,7 @@ class SourceMoves:
 
     def _watch_handover(self, move: SourceMove, now_ns: int) -> None:
         if move.abandoned:
-            self._letters.abort(move)
+            self._letters.abort(move, move.abandoned)
             if move.sequence.gone or move.sequence.phase is Phase.FINISHED:
                 # Nobody here runs it: what became of the move changes nothing. A target
                 # that does not hear of this closes the lease when it expires.
@@ -271,7 +271,7 @@ class SourceMoves:
         if move.abandoned or move.ended:
             return
         if move.asked_ns is not None:
-            self._letters.abort(move)
+            self._letters.abort(move, reason)
         if move.stage is Stage.HANDOVER:
             move.abandoned = reason
             self._holdings.resume(move.sequence)

@@ -98,19 +98,3 @@ def refuse_architecture(name: str, where: Path) -> UnsupportedModel:
     """The error for an architecture that is none of ours."""
     supported = ", ".join(family.value for family in Family)
     return UnsupportedModel(f"{where}: architecture {name!r} is not supported; one of: {supported}")
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """The spec of a GGUF file or a Hugging Face folder.
-
-    Raises ModelFileError if a file is missing or broken, UnsupportedModel if the
-    model is none of ours.
-    """
-    if path.is_dir():
-        from .hf_spec import spec_of_folder
-
-        return spec_of_folder(path)
-    from .gguf_file import read_gguf
-    from .gguf_spec import spec_of_gguf
-
-    return spec_of_gguf(read_gguf(path))

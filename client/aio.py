@@ -12,7 +12,7 @@ from ..proto.inference_pb2_grpc import InferenceStub
 from . import calls
 from .ask import Message, Options, Prompt
 from .endpoints import CHANNEL_OPTIONS
-from .errors import SplitweaveError, from_rpc
+from .errors import Cancelled, SplitweaveError, from_rpc
 from .machine import DEFAULT_ADDRESS, GenerationMachine
 from .operations import Operations
 from .results import Delta, Generation, Move
@@ -113,7 +113,8 @@ class AsyncClient:
         return await self._run(calls.set_role(worker_id, role))
 
     async def aclose(self) -> None:
-        """Closes the channels; streams in progress end with Cancelled."""
+        """Closes the channels; what is in progress ends with Cancelled, as does what follows."""
+        self._operations.closed = True
         for channel in self._channels:
             await channel.close(None)
 
@@ -129,6 +130,7 @@ class AsyncClient:
         await self.aclose()
 
     def _channel(self, machine: GenerationMachine | calls.CallMachine) -> aio.Channel:
+        self._operations.check_open()
         if not self._channels:
             self._channels = [
                 aio.insecure_channel(address, CHANNEL_OPTIONS)
@@ -145,6 +147,8 @@ class AsyncClient:
                 error = machine.broken()
             except aio.AioRpcError as failure:
                 error = from_rpc(failure)
+            except asyncio.CancelledError:
+                error = self._closed_error()
             except SplitweaveError as own:
                 error = own
             if error is not None:
@@ -172,4 +176,16 @@ class AsyncClient:
                 return call.read(reply)
             except aio.AioRpcError as failure:
                 wait_s = self._operations.wait_s(machine, from_rpc(failure))
+            except asyncio.CancelledError:
+                raise self._closed_error() from None
             await asyncio.sleep(wait_s)
+
+    def _closed_error(self) -> SplitweaveError:
+        """What `aclose` means to a call in progress, which grpc ends with CancelledError.
+
+        Re-raises it if it was the task that was cancelled.
+        """
+        task = asyncio.current_task()
+        if not self._operations.closed or (task is not None and task.cancelling()):
+            raise  # noqa: PLE0704  (called while it is handled)
+        return Cancelled("the client was closed")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from ..proto import inference_pb2 as pb
+from .endpoints import MESSAGE_BYTES_MAX
 from .errors import InvalidRequest, Violation
 
 
@@ -38,6 +39,7 @@ class Options(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     seed: int  # left out: drawn, and told in the result
+    rendered_at_s: int  # the chat template's present, Unix time; left out: now
     logprobs: int  # how many alternatives to report per token
     model: str
     request_id: str  # left out: drawn
@@ -53,21 +55,25 @@ def generate_request(prompt: Prompt, options: Options) -> pb.GenerateRequest:
     if unknown:
         known = ", ".join(Options.__annotations__)
         raise TypeError(f"unknown option {unknown[0]!r}; the options are {known}")
-    ask = pb.GenerateRequest(request_id=options.get("request_id") or f"sdk-{uuid.uuid4().hex}")
+    ask = pb.GenerateRequest()
+    fill(ask, "request_id", options.get("request_id") or f"sdk-{uuid.uuid4().hex}", "request_id")
     _set_prompt(ask, prompt)
     for name, value in options.items():
         if name in SAMPLING:
-            _set(ask.sampling, name, value, f"sampling.{name}")
+            fill(ask.sampling, name, value, f"sampling.{name}")
         elif name == "stop" and isinstance(value, str):
             ask.stop.append(value)  # one string is not a list of its letters
         elif name not in ("request_id", "timeout_s"):
-            _set(ask, name, value, name)
+            fill(ask, name, value, name)
+    if ask.ByteSize() > MESSAGE_BYTES_MAX:
+        problem = f"has {ask.ByteSize()} bytes; at most {MESSAGE_BYTES_MAX} in one message"
+        raise InvalidRequest(f"prompt: {problem}", _at("prompt", problem))
     return ask
 
 
 def _set_prompt(ask: pb.GenerateRequest, prompt: Prompt) -> None:
     if isinstance(prompt, str):
-        _set(ask, "text", prompt, "text")
+        fill(ask, "text", prompt, "text")
         return
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
         kind = type(prompt).__name__
@@ -78,7 +84,7 @@ def _set_prompt(ask: pb.GenerateRequest, prompt: Prompt) -> None:
             _add_message(ask, index, message)
         return
     ask.token_ids.SetInParent()
-    _set(ask.token_ids, "token_ids", prompt, "token_ids")
+    fill(ask.token_ids, "token_ids", prompt, "token_ids")
 
 
 def _add_message(ask: pb.GenerateRequest, index: int, message: Any) -> None:
@@ -87,18 +93,18 @@ def _add_message(ask: pb.GenerateRequest, index: int, message: Any) -> None:
         text = f"{field}: is {message!r:.60}; a message has role and content, nothing else"
         raise InvalidRequest(text, _at(field))
     added = ask.chat.messages.add()
-    _set(added, "role", message["role"], f"{field}.role")
-    _set(added, "content", message["content"], f"{field}.content")
+    fill(added, "role", message["role"], f"{field}.role")
+    fill(added, "content", message["content"], f"{field}.content")
 
 
-def _set(message: Any, name: str, value: Any, field: str) -> None:
-    """Sets one field; what protobuf cannot hold is an InvalidRequest."""
+def fill(message: Any, name: str, value: Any, field: str) -> None:
+    """Sets one field of a message; what protobuf cannot hold is an InvalidRequest."""
     try:
         if isinstance(value, str) or not isinstance(value, Sequence):
             setattr(message, name, value)
         else:
             getattr(message, name).extend(value)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise InvalidRequest(f"{field}: {error}", _at(field, str(error))) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from ..proto import admin_pb2 as admin
 from ..proto import inference_pb2 as inference
 from . import results, status
+from .ask import fill
 from .errors import InvalidRequest, NotFound, SplitweaveError, Violation
 from .retry import Retry, RetryPolicy
 from .status import ROLE_OF, ROLES, Role
@@ -51,7 +52,7 @@ class CallMachine:
 
 def cancel(request_id: str) -> Call[None]:
     """Ends a request wherever it is."""
-    message = inference.CancelRequest(request_id=request_id)
+    message = _message(inference.CancelRequest(), request_id=request_id)
     return Call(service="Inference", method="Cancel", request=message, read=lambda _: None)
 
 
@@ -63,7 +64,7 @@ def cluster_status() -> Call[status.ClusterStatus]:
 
 def drain(worker_id: str, deadline_s: float | None) -> Call[int]:
     """Empties a worker; reads how many requests had to leave."""
-    message = admin.DrainRequest(worker_id=worker_id, deadline_s=deadline_s)
+    message = _message(admin.DrainRequest(), worker_id=worker_id, deadline_s=deadline_s)
     return Call(
         service="Admin",
         method="Drain",
@@ -75,7 +76,9 @@ def drain(worker_id: str, deadline_s: float | None) -> Call[int]:
 
 def migrate(request_id: str, target_worker_id: str | None) -> Call[results.Move]:
     """Moves a running request. Tried once: a second try would move it again."""
-    message = admin.MigrateRequest(request_id=request_id, target_worker_id=target_worker_id)
+    message = _message(
+        admin.MigrateRequest(), request_id=request_id, target_worker_id=target_worker_id
+    )
     return Call(
         service="Admin",
         method="Migrate",
@@ -90,10 +93,18 @@ def set_role(worker_id: str, role: Role | str) -> Call[Role]:
     if role not in list(Role):
         problem = f"is {role!r}; one of {', '.join(Role)}"
         raise InvalidRequest(f"role: {problem}", (Violation("role", problem),))
-    message = admin.SetRoleRequest(worker_id=worker_id, role=ROLES[Role(role)])
+    message = _message(admin.SetRoleRequest(), worker_id=worker_id, role=ROLES[Role(role)])
     return Call(
         service="Admin",
         method="SetRole",
         request=message,
-        read=lambda reply: ROLE_OF[reply.previous],
+        read=lambda reply: ROLE_OF.get(reply.previous, Role.MIXED),
     )
+
+
+def _message(message: Any, **fields: Any) -> Any:
+    """`message` with those fields set that are given. Raises InvalidRequest."""
+    for name, value in fields.items():
+        if value is not None:
+            fill(message, name, value, name)
+    return message

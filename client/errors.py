@@ -14,9 +14,10 @@ Overloaded and Unavailable are raised only after the retries are used up.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -122,18 +123,33 @@ def from_rpc(failure: RpcFailure) -> SplitweaveError:
 
 
 def _details(failure: RpcFailure) -> status_pb2.Status:
-    """The rich status in the trailing metadata; empty if there is none."""
+    """The rich status in the trailing metadata; empty if there is none that can be read."""
     metadata = failure.trailing_metadata()
     for key, value in metadata or ():  # type: ignore[attr-defined]
         if key == DETAILS_KEY:
-            return status_pb2.Status.FromString(value)
+            return _parsed(value)
     return status_pb2.Status()
+
+
+def _parsed(data: bytes) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(data)
+    except DecodeError:
+        return status_pb2.Status()
+
+
+def _unpacked(detail: Any, message: Message) -> bool:
+    """Whether `detail` is a `message`, and can be read as one."""
+    try:
+        return bool(detail.Unpack(message))
+    except DecodeError:
+        return False
 
 
 def _violations(status: status_pb2.Status) -> tuple[Violation, ...]:
     bad_request = error_details_pb2.BadRequest()
     for detail in status.details:
-        if detail.Unpack(bad_request):
+        if _unpacked(detail, bad_request):
             return tuple(
                 Violation(item.field, item.description) for item in bad_request.field_violations
             )
@@ -143,6 +159,6 @@ def _violations(status: status_pb2.Status) -> tuple[Violation, ...]:
 def _retry_after_s(status: status_pb2.Status) -> float | None:
     retry = error_details_pb2.RetryInfo()
     for detail in status.details:
-        if detail.Unpack(retry):
+        if _unpacked(detail, retry):
             return float(retry.retry_delay.ToNanoseconds() / 1e9)
     return None

@@ -3,7 +3,7 @@
 Both clients drive it the same way: send `request()`, feed each reply to
 `take`, each failure to `failed`, until `result` is there. A token enters
 `_tokens` once, by its index, whatever is sent again: a retry asks for what is
-missing only, with the seed of the first try.
+missing only, with the seed and the date of the first try.
 """
 
 from ..proto import inference_pb2 as pb
@@ -22,8 +22,10 @@ class GenerationMachine:
         self._ask = ask
         self._retry = retry
         self._seed = ask.sampling.seed
+        self._rendered_at_s: int | None = None
         self._tokens: list[Token] = []
         self._text: list[str] = []
+        self._error: SplitweaveError | None = None  # the final one
         self.result: Generation | None = None
 
     @property
@@ -44,6 +46,8 @@ class GenerationMachine:
         again.CopyFrom(self._ask)
         # An id of its own: the lost gateway's half may still be dying.
         again.request_id = f"{self._ask.request_id}:retry-{self._retry.retries}"
+        if self._rendered_at_s is not None:
+            again.rendered_at_s = self._rendered_at_s
         if self._tokens:
             again.sampling.seed = self._seed
             again.emitted_token_ids.extend(token.token_id for token in self._tokens)
@@ -51,9 +55,11 @@ class GenerationMachine:
 
     def take(self, reply: pb.GenerateReply) -> Delta | None:
         """What the reply adds to the answer; None if nothing. Raises Unavailable at a gap."""
+        if self.result is not None:
+            return None  # the answer has ended
         match reply.WhichOneof("event"):
             case "accepted":
-                self._seed = reply.accepted.seed
+                self._accept(reply.accepted)
                 return None
             case "tokens":
                 return self._add(reply.tokens)
@@ -63,9 +69,9 @@ class GenerationMachine:
                 return None  # an event of a newer server
 
     def complete(self) -> Generation:
-        """The result; raises Cancelled if the stream was closed before its end."""
+        """The result; raises what ended the stream instead, Cancelled if it was closed."""
         if self.result is None:
-            raise Cancelled("the stream was closed before its end")
+            raise self._error or Cancelled("the stream was closed before its end")
         return self.result
 
     def broken(self) -> SplitweaveError | None:
@@ -73,15 +79,30 @@ class GenerationMachine:
         return None if self.result else Unavailable("the stream ended before its answer did")
 
     def failed(self, error: SplitweaveError, now_s: float) -> float:
-        """Seconds to wait before `request()` is sent again; raises `error` if it is final."""
-        return self._retry.failed(error, now_s)
+        """Seconds to wait before `request()` is sent again; raises `error` if it is final.
+
+        A call that fails after the answer is complete changes nothing.
+        """
+        if self.result is not None:
+            return 0.0
+        try:
+            return self._retry.failed(error, now_s)
+        except SplitweaveError as final:
+            self._error = final
+            raise
+
+    def _accept(self, accepted: pb.Accepted) -> None:
+        self._seed = accepted.seed
+        if accepted.HasField("rendered_at_s"):
+            self._rendered_at_s = accepted.rendered_at_s
 
     def _add(self, message: pb.Tokens) -> Delta | None:
         new = [item for item in message.tokens if item.index >= len(self._tokens)]
         if not new:
             return None
-        if new[0].index != len(self._tokens):
-            raise Unavailable(f"token {new[0].index} came, {len(self._tokens)} is next")
+        for index, item in enumerate(new, len(self._tokens)):
+            if item.index != index:
+                raise Unavailable(f"token {item.index} came, {index} is next")
         self._retry.progressed()
         tokens = tuple(results.token(item) for item in new)
         text = "".join(token.text for token in tokens)
@@ -97,6 +118,7 @@ class GenerationMachine:
         self.result = Generation(
             request_id=self.request_id,
             seed=self._seed,
+            rendered_at_s=self._rendered_at_s,
             text="".join(self._text),
             finish_reason=reason,
             usage=results.usage(finished.usage),

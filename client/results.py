@@ -63,8 +63,13 @@ class Move:
     kind: MoveKind
     source: str
     target: str
+    blocks: int
     transfer_bytes: int
-    seconds: float
+    hidden_bytes: int  # of them, sent while the source still computed the request
+    seconds: float  # the three below together
+    reserve_s: float
+    copy_s: float
+    handover_s: float
     downtime_s: float
     committed: bool
     reason: str
@@ -89,7 +94,8 @@ class Generation:
     """A complete answer."""
 
     request_id: str
-    seed: int  # the same request with it yields the same tokens
+    seed: int  # the same request with it (and `rendered_at_s`) yields the same tokens
+    rendered_at_s: int | None  # what a chat template took for the present, Unix time
     text: str
     finish_reason: FinishReason
     usage: Usage
@@ -131,8 +137,13 @@ def move(message: pb.Move) -> Move:
         kind=KINDS.get(message.kind, MoveKind.MIGRATION),
         source=message.source,
         target=message.target,
+        blocks=message.blocks,
         transfer_bytes=message.bytes,
+        hidden_bytes=message.hidden_bytes,
         seconds=message.seconds,
+        reserve_s=message.reserve_s,
+        copy_s=message.copy_s,
+        handover_s=message.handover_s,
         downtime_s=message.downtime_s,
         committed=message.outcome == pb.MOVE_OUTCOME_COMMITTED,
         reason=message.reason,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from .errors import Overloaded, SplitweaveError, Unavailable
 
+DOUBLINGS_MAX = 64  # a float ends at 1 024 of them
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -52,5 +54,5 @@ class Retry:
         return wait_s
 
     def _backoff_s(self) -> float:
-        full_s = self._policy.backoff_s * 2.0 ** (self._failures - 1)
+        full_s = self._policy.backoff_s * 2.0 ** min(self._failures - 1, DOUBLINGS_MAX)
         return min(full_s, self._policy.backoff_max_s) * self._rng.uniform(0.5, 1.0)

@@ -57,6 +57,7 @@ class Worker:
     blocks: Blocks
     heartbeat_age_s: float
     request_ids: tuple[str, ...]
+    pool: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,7 @@ def _worker(message: pb.Worker) -> Worker:
         ),
         heartbeat_age_s=message.heartbeat_age_s,
         request_ids=tuple(message.request_ids),
+        pool=message.pool,
     )
 
 

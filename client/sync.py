@@ -86,6 +86,11 @@ class Client:
             grpc.insecure_channel(address, CHANNEL_OPTIONS)
             for address in self._operations.addresses
         ]
+        # Made once: a stub made on a closed channel ends the process (grpcio 1.85).
+        self._stubs = [
+            {service: stub(channel) for service, stub in STUBS.items()}
+            for channel in self._channels
+        ]
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
         """Generates from text, messages or token ids, as it comes."""
@@ -121,7 +126,8 @@ class Client:
         return self._run(calls.set_role(worker_id, role))
 
     def close(self) -> None:
-        """Closes the channels; streams in progress end with Cancelled."""
+        """Closes the channels; what is in progress ends with Cancelled, as does what follows."""
+        self._operations.closed = True
         for channel in self._channels:
             channel.close()
 
@@ -136,8 +142,18 @@ class Client:
     ) -> None:
         self.close()
 
-    def _channel(self, machine: GenerationMachine | calls.CallMachine) -> grpc.Channel:
-        return self._channels[self._operations.address_index(machine)]
+    def _begin(
+        self, machine: GenerationMachine | calls.CallMachine, rpc: tuple[str, str], request: Any
+    ) -> Any:
+        """Calls `rpc` (service, method) at the machine's next address."""
+        self._operations.check_open()
+        service, method = rpc
+        stub = self._stubs[self._operations.address_index(machine)][service]
+        try:
+            return getattr(stub, method)(request, timeout=self._operations.remaining_s(machine))
+        except ValueError:
+            self._operations.check_open()  # closed meanwhile, by another thread
+            raise
 
     def _deltas(self, machine: GenerationMachine) -> Generator[Delta, None, None]:
         while machine.result is None:
@@ -153,23 +169,20 @@ class Client:
 
     def _try(self, machine: GenerationMachine) -> Generator[Delta, None, None]:
         """One call of Generate; cancelled if the consumer leaves."""
-        stub = InferenceStub(self._channel(machine))
-        replies = stub.Generate(machine.request(), timeout=self._operations.remaining_s(machine))
+        replies = self._begin(machine, ("Inference", "Generate"), machine.request())
         try:
             for reply in replies:
                 delta = machine.take(reply)
                 if delta is not None:
                     yield delta
         finally:
-            replies.cancel()  # type: ignore[no-untyped-call]
+            replies.cancel()
 
     def _run(self, call: calls.Call[Result]) -> Result:
         machine = self._operations.call(call)
         while True:
-            stub: Any = STUBS[call.service](self._channel(machine))
-            timeout_s = self._operations.remaining_s(machine)
             try:
-                return call.read(getattr(stub, call.method)(call.request, timeout=timeout_s))
+                return call.read(self._begin(machine, (call.service, call.method), call.request))
             except grpc.RpcError as failure:
                 wait_s = self._operations.wait_s(machine, from_rpc(failure))
             time.sleep(wait_s)

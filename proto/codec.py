@@ -9,7 +9,7 @@ refused by name.
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -184,7 +184,8 @@ def _instance_reader(kinds: tuple[type[Any], ...]) -> Convert:
     names = {kind.__name__: kind for kind in kinds}
 
     def read(data: Any) -> Any:
-        kind = names.get(data.get(TAG, "")) if isinstance(data, dict) else None
+        tag = data.get(TAG) if isinstance(data, dict) else None
+        kind = names.get(tag) if isinstance(tag, str) else None
         if kind is None:
             raise CodecError(f"expected {' or '.join(names)}, got {str(data)[:80]}")
         return _decode_fields(kind, data)
@@ -197,6 +198,7 @@ def _union_reader(args: tuple[Any, ...]) -> Convert:
     instance = _instance_reader(typing.cast("tuple[type[Any], ...]", kinds)) if kinds else None
     others = tuple(_reader(a) for a in args if a is not types.NoneType and a not in kinds)
     optional = types.NoneType in args
+    assert len(others) <= 1, f"nothing in JSON tells {args} apart"
 
     def read(data: Any) -> Any:
         if data is None and optional:
@@ -210,7 +212,7 @@ def _union_reader(args: tuple[Any, ...]) -> Convert:
     return read
 
 
-def _array(data: Any) -> list[Any]:
-    if not isinstance(data, list):
+def _array(data: Any) -> Sequence[Any]:
+    if not isinstance(data, list | tuple):  # a tuple: what `encode` left as it was
         raise CodecError(f"expected an array, got {str(data)[:80]}")
     return data

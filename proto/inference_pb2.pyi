@@ -109,6 +109,7 @@ class GenerateRequest(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
     SKIP_TOKENS_FIELD_NUMBER: _builtins.int
     EMITTED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    RENDERED_AT_S_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1 to 128 characters of [A-Za-z0-9._:-], refused while a request of that id runs.
     Left out: the gateway makes one. A client that sends a request again appends
@@ -126,6 +127,11 @@ class GenerateRequest(_message.Message):
     """For a client that lost its gateway and kept only the count of the tokens it has:
     they are generated again and not sent again. The reply continues at this index.
     The seed must then be given: it is in `Accepted`.
+    """
+    rendered_at_s: _builtins.int
+    """What the chat template takes for the present, seconds since 1970 in UTC. A client
+    that sends a chat again repeats what `Accepted` said: templates may write the date
+    into the prompt. Left out: now.
     """
     @_builtins.property
     def chat(self) -> Global___ChatMessages:
@@ -171,15 +177,18 @@ class GenerateRequest(_message.Message):
         ignore_eos: _builtins.bool = ...,
         skip_tokens: _builtins.int = ...,
         emitted_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        rendered_at_s: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_request_id", b"_request_id", "chat", b"chat", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_request_id", b"_request_id", "chat", b"chat", "emitted_token_ids", b"emitted_token_ids", "ignore_eos", b"ignore_eos", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "skip_tokens", b"skip_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "emitted_token_ids", b"emitted_token_ids", "ignore_eos", b"ignore_eos", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "sampling", b"sampling", "skip_tokens", b"skip_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__rendered_at_s: _TypeAlias = _typing.Literal["rendered_at_s"]  # noqa: Y015
+    _WhichOneofArgType__rendered_at_s: _TypeAlias = _typing.Literal["_rendered_at_s", b"_rendered_at_s"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "chat", "token_ids"]  # noqa: Y015
@@ -188,6 +197,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rendered_at_s) -> _WhichOneofReturnType__rendered_at_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
     @_typing.overload
@@ -378,23 +389,33 @@ class Accepted(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    RENDERED_AT_S_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     prompt_tokens: _builtins.int
     """Tokens in the prompt after template and tokenization."""
     seed: _builtins.int
-    """The seed in force. Sending the same request with it yields the same tokens."""
+    """The seed in force. Sending the same request with it, and with `rendered_at_s` if
+    that is given, yields the same tokens.
+    """
+    rendered_at_s: _builtins.int
+    """What the chat template took for the present, seconds since 1970 in UTC. Not given
+    for a prompt that is no chat.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         prompt_tokens: _builtins.int = ...,
         seed: _builtins.int = ...,
+        rendered_at_s: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rendered_at_s", b"_rendered_at_s", "rendered_at_s", b"rendered_at_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rendered_at_s", b"_rendered_at_s", "prompt_tokens", b"prompt_tokens", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__rendered_at_s: _TypeAlias = _typing.Literal["rendered_at_s"]  # noqa: Y015
+    _WhichOneofArgType__rendered_at_s: _TypeAlias = _typing.Literal["_rendered_at_s", b"_rendered_at_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rendered_at_s) -> _WhichOneofReturnType__rendered_at_s | None: ...
 
 Global___Accepted: _TypeAlias = Accepted  # noqa: Y015
 

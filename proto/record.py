@@ -79,15 +79,24 @@ def effects_digest(effects: Sequence[Any]) -> str:
 
 def read_steps(path: Path) -> Iterator[Step]:
     """The steps of a recording; a last line cut short by a crash is left out."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # bytes: a cut may fall inside a character
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
-                yield Step(row["now_ns"], decode(row["event"]), row["effects"])
-            except (json.JSONDecodeError, CodecError, KeyError, TypeError) as error:
+                step = _step(json.loads(line.decode()))
+            except ValueError as error:  # not UTF-8, not JSON, none of our words
                 raise RecordingError(f"{path}:{number}: {error}") from None
+            yield step
+
+
+def _step(row: Any) -> Step:
+    if not isinstance(row, dict) or row.keys() != {"now_ns", "event", "effects"}:
+        raise CodecError(f"expected an object with now_ns, event and effects, got {str(row)[:80]}")
+    now_ns, effects = row["now_ns"], row["effects"]
+    if type(now_ns) is not int or type(effects) is not str:
+        raise CodecError(f"now_ns is {now_ns!r:.40}, effects {effects!r:.40}; an int and a text")
+    return Step(now_ns, decode(row["event"]), effects)
 
 
 def replay(path: Path, core: Core) -> str:

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import tomllib
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is a directory, not a TOML file") from None
     except PermissionError:
         raise ConfigError(f"{path}: not readable") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: invalid UTF-8 at byte {error.start}") from None
     try:
@@ -84,8 +87,8 @@ def _suggest(cls: type[Any], location: Sequence[str | int]) -> str:
 
 def _fields_at(cls: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
-        cls = _step_into(_unannotated(cls), part)
-    cls = _unannotated(cls)
+        cls = _step_into(_bare(cls), part)
+    cls = _bare(cls)
     if not dataclasses.is_dataclass(cls):
         return []
     return [field.name for field in dataclasses.fields(cls)]
@@ -95,7 +98,7 @@ def _step_into(cls: Any, part: str | int) -> Any:
     """The type one step down: a field, an item, a value, or a union's member by its tag."""
     if dataclasses.is_dataclass(cls):
         return {field.name: field.type for field in dataclasses.fields(cls)}.get(str(part))
-    arguments = typing.get_args(cls)
+    arguments = [item for item in typing.get_args(cls) if item is not Ellipsis]
     tagged = [item for item in arguments if _tag(item) == part]
     if tagged:
         return tagged[0]
@@ -110,5 +113,10 @@ def _tag(cls: Any) -> str | None:
     return typing.get_args(kinds[0])[0] if kinds and typing.get_args(kinds[0]) else None
 
 
-def _unannotated(cls: Any) -> Any:
-    return typing.get_args(cls)[0] if typing.get_origin(cls) is typing.Annotated else cls
+def _bare(cls: Any) -> Any:
+    """`cls` without its annotations, and without the None beside it."""
+    while typing.get_origin(cls) is typing.Annotated:
+        cls = typing.get_args(cls)[0]
+    members = typing.get_args(cls) if isinstance(cls, types.UnionType) else ()
+    others = [item for item in members if item is not types.NoneType]
+    return _bare(others[0]) if len(others) == 1 else cls

@@ -4,6 +4,7 @@
 (`python -m splitweave.cluster.live.config_page`).
 """
 
+import itertools
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,8 @@ from ...proto.views import Role
 # Strict: no "8" for 8, no 1 for true. A float key takes an integer.
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=1_000_000)]
+Share = Annotated[float, Field(ge=0, le=1_000_000)]  # of a Ray resource
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,7 +30,7 @@ class ModelConfig:
         description="GGUF file or Hugging Face directory. `demo` is SmolLM2-135M-Instruct "
         "from the `demo` extra. Relative to the config file."
     )
-    name: str = Field(default="", description="Name clients use; default: the file's stem.")
+    name: str = Field(default="", description="Name clients use; default: the file's stem, or the folder's name.")
     context_tokens_max: int = Field(
         default=0, ge=0, description="Longest prompt + output, tokens; 0: the model's own limit."
     )
@@ -50,9 +52,9 @@ class PoolConfig:
     accelerator: str = Field(
         default="", description="Ray accelerator type the workers must run on, e.g. `H100`."
     )
-    cpus: float = Field(default=1.0, ge=0, description="Ray CPUs per worker.")
-    gpus: float = Field(default=0.0, ge=0, description="Ray GPUs per worker.")
-    resources: dict[str, float] = Field(
+    cpus: Share = Field(default=1.0, description="Ray CPUs per worker.")
+    gpus: Share = Field(default=0.0, description="Ray GPUs per worker.")
+    resources: dict[str, Share] = Field(
         default_factory=dict, description="Further Ray resources per worker, by name."
     )
     threads: Positive = Field(default=1, le=256, description="CPU threads of the engine.")
@@ -61,6 +63,14 @@ class PoolConfig:
         le=10_000_000,
         description="KV blocks per worker. Memory: blocks x block_tokens x bytes per token.",
     )
+
+    def __post_init__(self) -> None:
+        for name in ("CPU", "GPU"):
+            if name in self.resources:
+                raise ValueError(f"resources.{name}: use {name.lower()}s")
+        for key, share in {"cpus": self.cpus, "gpus": self.gpus, **self.resources}.items():
+            if round(share, 4) != share:
+                raise ValueError(f"{key} ({share:g}) is finer than Ray counts, 0.0001")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -78,7 +88,9 @@ class BudgetConfig:
     prefill_chunk_tokens: Positive = Field(
         default=128, description="Longest prefill chunk; at most batched_tokens_max."
     )
-    sequences_max: Positive = Field(default=64, description="Requests in one iteration.")
+    sequences_max: Positive = Field(
+        default=64, description="Requests in one iteration; at most batched_tokens_max."
+    )
     queue_len_max: Positive = Field(default=256, description="Waiting requests per worker.")
 
 
@@ -98,7 +110,9 @@ class GatewayConfig:
     port: int = Field(default=7070, ge=0, le=65535, description="Port; 0 picks a free one.")
     streams_max: Positive = Field(default=1024, description="Open streams per gateway.")
     stall_s: Seconds = Field(
-        default=10.0, description="Seconds without progress before the gateway asks again."
+        default=10.0,
+        gt=0.2,
+        description="Seconds without progress before the gateway asks again; above 0.2.",
     )
 
 
@@ -107,17 +121,23 @@ class ControllerConfig:
     """Admission and failure detection."""
 
     queue_len_max: Positive = Field(
-        default=512, description="Requests waiting for a worker; beyond: RESOURCE_EXHAUSTED."
+        default=512,
+        lt=100_000,
+        description="Requests waiting for a worker; beyond: RESOURCE_EXHAUSTED.",
     )
     queue_s_max: Seconds = Field(
         default=120.0, description="Longest wait for a worker, seconds; beyond: RESOURCE_EXHAUSTED."
     )
     heartbeat_s: Seconds = Field(default=0.2, description="Period of a worker's views, seconds.")
     suspect_after_s: Seconds = Field(
-        default=1.0, description="Silence before a worker gets no new requests."
+        default=1.0,
+        description="Silence before a worker gets no new requests; above heartbeat_s.",
     )
     dead_after_s: Seconds = Field(
-        default=1.8, description="Silence before a worker is given up and its requests move on."
+        default=1.8,
+        gt=0.1,
+        description="Silence before a worker is given up and its requests move on; above "
+        "suspect_after_s.",
     )
 
 
@@ -147,22 +167,26 @@ class ClusterConfig:
     controller: ControllerConfig = field(default_factory=ControllerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     record: str = Field(
-        default="", description="Folder for recordings of every core's events; empty: none."
+        default="",
+        description="Folder for recordings of every core's events, relative to the config file; "
+        "empty: none.",
     )
 
     def __post_init__(self) -> None:
         _check_pools(self.pools)
-        budgets = self.budgets
-        if budgets.prefill_chunk_tokens > budgets.batched_tokens_max:
-            raise ValueError(
-                f"budgets.prefill_chunk_tokens ({budgets.prefill_chunk_tokens}) exceeds "
-                f"budgets.batched_tokens_max ({budgets.batched_tokens_max})"
-            )
-        if self.controller.suspect_after_s >= self.controller.dead_after_s:
-            raise ValueError(
-                f"controller.suspect_after_s ({self.controller.suspect_after_s}) must be below "
-                f"controller.dead_after_s ({self.controller.dead_after_s})"
-            )
+        for key in ("prefill_chunk_tokens", "sequences_max"):
+            value, limit = getattr(self.budgets, key), self.budgets.batched_tokens_max
+            if value > limit:
+                raise ValueError(
+                    f"budgets.{key} ({value}) exceeds budgets.batched_tokens_max ({limit})"
+                )
+        silences = ("heartbeat_s", "suspect_after_s", "dead_after_s")
+        for key, above in itertools.pairwise(silences):
+            value, limit = getattr(self.controller, key), getattr(self.controller, above)
+            if value >= limit:
+                raise ValueError(
+                    f"controller.{key} ({value}) must be below controller.{above} ({limit})"
+                )
 
     @property
     def workers(self) -> int:
@@ -181,12 +205,18 @@ def _check_pools(pools: list[PoolConfig]) -> None:
 
 
 def load_config(path: Path) -> ClusterConfig:
-    """The config at `path`, its model path made absolute. Raises ConfigError."""
+    """The config at `path`, the paths in it made absolute. Raises ConfigError."""
     tables = read(path)
     model = tables.get("model")
     if isinstance(model, dict) and isinstance(model.get("path"), str) and model["path"] != "demo":
-        model["path"] = str((path.parent / Path(model["path"]).expanduser()).resolve())
+        model["path"] = _beside(path, model["path"])
+    if isinstance(tables.get("record"), str) and tables["record"]:
+        tables["record"] = _beside(path, tables["record"])
     return build(ClusterConfig, tables, str(path))
+
+
+def _beside(config: Path, given: str) -> str:
+    return str((config.parent / Path(given).expanduser()).resolve())
 
 
 __all__ = ["ClusterConfig", "ConfigError", "load_config"]

@@ -44,7 +44,8 @@ cpus = 0.5
 Unknown keys, wrong types and values out of bounds are refused by name; a close match is
 suggested. There are no environment switches of our own.
 
-At the top level, `record` (default empty): a folder for recordings of every core's events, which
+At the top level, `record` (default empty): a folder, relative to the config file, for recordings of
+every core's events, which
 `splitweave.proto.record.replay` runs again.
 """
 

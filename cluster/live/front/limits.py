@@ -16,6 +16,7 @@ LOGPROBS_MAX = 20
 TEMPERATURE_MAX = 100.0
 PENALTY_MAX = 2.0
 SEED_MAX = 2**63 - 1  # seeds are signed 64-bit in tensors
+RENDERED_AT_S_MAX = 253_402_300_799  # the end of the year 9999
 
 
 def field_violations(ask: GenerateRequest, vocab_size: int) -> list[Violation]:
@@ -76,6 +77,8 @@ def _resume(ask: GenerateRequest, vocab_size: int) -> Iterator[Violation]:
         yield Violation("skip_tokens", "cannot be given together with emitted_token_ids")
     if (ask.skip_tokens or ask.emitted_token_ids) and not ask.sampling.HasField("seed"):
         yield Violation("sampling.seed", "is missing: a resumed request repeats its seed")
+    if ask.rendered_at_s > RENDERED_AT_S_MAX:
+        yield Violation("rendered_at_s", f"is {ask.rendered_at_s}; at most {RENDERED_AT_S_MAX}")
     yield from _vocabulary("emitted_token_ids", ask.emitted_token_ids, vocab_size)
 
 

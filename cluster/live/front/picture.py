@@ -36,6 +36,7 @@ def _worker(worker: WorkerStatus) -> pb.Worker:
     return pb.Worker(
         worker_id=worker.worker_id,
         incarnation=worker.incarnation,
+        pool=worker.pool,
         role=ROLES[worker.role],
         state=STATES[worker.state],
         node=worker.node,

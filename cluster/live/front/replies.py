@@ -57,6 +57,7 @@ class Replies:
             request_id=self._request.request_id,
             prompt_tokens=self._request.prompt_tokens,
             seed=self._request.sampling.seed,
+            rendered_at_s=self._ask.rendered_at_s,
         )
         return pb.GenerateReply(accepted=accepted)
 

@@ -6,6 +6,7 @@ the context, every token is in the vocabulary, every number in its range.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ def draw_request_id() -> RequestId:
     return RequestId(f"req-{secrets.token_hex(8)}")
 
 
+def unix_s() -> int:
+    """The present, as chat templates see it."""
+    return int(time.time())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """A valid request, and what concerns only its text."""
@@ -40,24 +46,31 @@ class Ask:
     request: Request
     stops: tuple[str, ...]
     skip_tokens: int  # generated tokens the client already has
+    rendered_at_s: int | None  # what the chat template took for the present; None: no chat
 
 
 class Validator:
     """Checks requests for one model. Raises `Refused` for a bad one."""
 
     def __init__(
-        self, served: Served, threads: Executor, seeds: Callable[[], int] = draw_seed
+        self,
+        served: Served,
+        threads: Executor,
+        seeds: Callable[[], int] = draw_seed,
+        clock_s: Callable[[], int] = unix_s,
     ) -> None:
         self._served = served
         self._threads = threads
         self._seeds = seeds
+        self._clock_s = clock_s
 
     async def check(self, ask: GenerateRequest) -> Ask:
         """The request as the cores take it."""
         violations = [*self._model(ask), *field_violations(ask, self._served.vocab_size)]
         if violations:
             raise invalid(*violations)
-        token_ids, hashes = await self._tokenize(ask)
+        rendered_at_s = ask.rendered_at_s if ask.HasField("rendered_at_s") else self._clock_s()
+        token_ids, hashes = await self._tokenize(ask, rendered_at_s)
         room = self._served.context_tokens_max - len(token_ids)
         if room < 1:
             raise invalid(self._too_long(ask, len(token_ids)))
@@ -65,6 +78,7 @@ class Validator:
             request=self._request(ask, token_ids, hashes, room),
             stops=tuple(ask.stop),
             skip_tokens=ask.skip_tokens or len(ask.emitted_token_ids),
+            rendered_at_s=rendered_at_s if ask.WhichOneof("prompt") == "chat" else None,
         )
 
     def _model(self, ask: GenerateRequest) -> list[Violation]:
@@ -81,28 +95,30 @@ class Validator:
         )
 
     async def _tokenize(
-        self, ask: GenerateRequest
+        self, ask: GenerateRequest, rendered_at_s: int
     ) -> tuple[tuple[int, ...], tuple[PrefixHash, ...]]:
-        work = partial(self._encode, ask)
+        work = partial(self._encode, ask, rendered_at_s)
         if ask.ByteSize() <= INLINE_CHARS_MAX:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _encode(self, ask: GenerateRequest) -> tuple[tuple[int, ...], tuple[PrefixHash, ...]]:
+    def _encode(
+        self, ask: GenerateRequest, rendered_at_s: int
+    ) -> tuple[tuple[int, ...], tuple[PrefixHash, ...]]:
         """Tokens and their prefix hashes; runs on any thread."""
-        token_ids = tuple(self._token_ids(ask))
+        token_ids = tuple(self._token_ids(ask, rendered_at_s))
         if not token_ids:
             raise invalid(Violation(ask.WhichOneof("prompt") or "prompt", "has no tokens"))
         return token_ids, block_hashes(token_ids, self._served.block_tokens)
 
-    def _token_ids(self, ask: GenerateRequest) -> Sequence[int]:
+    def _token_ids(self, ask: GenerateRequest, rendered_at_s: int) -> Sequence[int]:
         match ask.WhichOneof("prompt"):
             case "text":
                 return self._served.language.encode(ask.text)
             case "chat":
                 messages = [(message.role, message.content) for message in ask.chat.messages]
                 try:
-                    return self._served.language.encode_chat(messages)
+                    return self._served.language.encode_chat(messages, rendered_at_s)
                 except ValueError as error:
                     raise invalid(Violation("chat", str(error))) from error
             case _:

@@ -14,8 +14,8 @@ from .state import Cluster
 def registered(cluster: Cluster, event: WorkerRegistered, now_ns: int) -> None:
     """A worker is there, or there again: answered with its role."""
     key = event.info.key
-    standing = cluster.members.standing(key)
-    if standing is Standing.FENCED:
+    if cluster.members.standing(key) is Standing.FENCED:
+        _tell_fenced(cluster, key)
         return
     record = cluster.members.current(key)
     if record is None:
@@ -36,6 +36,8 @@ def viewed(cluster: Cluster, event: WorkerViewed, now_ns: int) -> None:
     standing = cluster.members.standing(key)
     if standing is Standing.UNKNOWN:
         cluster.tell_worker(key, ViewAsked())
+    elif standing is Standing.FENCED:
+        _tell_fenced(cluster, key)
     record = cluster.members.current(key)
     if record is None or not cluster.members.take_view(record, event, now_ns):
         return
@@ -77,6 +79,11 @@ def _first_registration(
     if record is not None and record.draining:
         cluster.drains[record.key] = []
     return record
+
+
+def _tell_fenced(cluster: Cluster, key: WorkerKey) -> None:
+    """A life that is over still speaks: its shell shall end it, for the next one to begin."""
+    cluster.tell_worker(key, PeerLost(key=key))
 
 
 def _act_on_view(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:

@@ -19,7 +19,8 @@ from ...proto.views import Role
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=1_000_000)]
-Share = Annotated[float, Field(ge=0, le=1_000_000)]  # of a Ray resource
+SHARE_MAX = 1_000_000  # of a Ray resource
+Share = Annotated[float, Field(ge=0, le=SHARE_MAX)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -30,7 +31,9 @@ class ModelConfig:
         description="GGUF file or Hugging Face directory. `demo` is SmolLM2-135M-Instruct "
         "from the `demo` extra. Relative to the config file."
     )
-    name: str = Field(default="", description="Name clients use; default: the file's stem, or the folder's name.")
+    name: str = Field(
+        default="", description="Name clients use; default: the file's stem, or the folder's name."
+    )
     context_tokens_max: int = Field(
         default=0, ge=0, description="Longest prompt + output, tokens; 0: the model's own limit."
     )
@@ -52,8 +55,8 @@ class PoolConfig:
     accelerator: str = Field(
         default="", description="Ray accelerator type the workers must run on, e.g. `H100`."
     )
-    cpus: Share = Field(default=1.0, description="Ray CPUs per worker.")
-    gpus: Share = Field(default=0.0, description="Ray GPUs per worker.")
+    cpus: float = Field(default=1.0, ge=0, le=SHARE_MAX, description="Ray CPUs per worker.")
+    gpus: float = Field(default=0.0, ge=0, le=SHARE_MAX, description="Ray GPUs per worker.")
     resources: dict[str, Share] = Field(
         default_factory=dict, description="Further Ray resources per worker, by name."
     )

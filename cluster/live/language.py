@@ -22,9 +22,7 @@ class ModelLanguage:
         """The tokens of raw text."""
         return self._tokenizer.encode(text)
 
-    def encode_chat(
-        self, messages: Sequence[tuple[str, str]], rendered_at_s: int
-    ) -> Sequence[int]:
+    def encode_chat(self, messages: Sequence[tuple[str, str]], rendered_at_s: int) -> Sequence[int]:
         """The tokens of (role, content) messages; raises ChatTemplateError, a ValueError."""
         given = [{"role": role, "content": content} for role, content in messages]
         text = self._template.render(given, datetime.fromtimestamp(rendered_at_s, UTC))

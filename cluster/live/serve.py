@@ -66,7 +66,7 @@ def override(config: ClusterConfig, overrides: Overrides) -> ClusterConfig:
     gateway = {"host": overrides.host, "port": overrides.port}
     tables["gateway"] |= {key: value for key, value in gateway.items() if value is not None}
     if overrides.model is not None:
-        tables["model"] |= {"path": overrides.model, "name": ""}
+        tables["model"]["path"] = overrides.model
     counts = {Role.PREFILL: overrides.prefill, Role.DECODE: overrides.decode}
     for role, count in counts.items():
         if count is not None:

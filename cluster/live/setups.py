@@ -34,9 +34,10 @@ def controller_setup(
 
 def _policy(config: ClusterConfig) -> PredictedSeconds:
     slo = SLO(ttft_ns=_ns(config.slo.ttft_s), tpot_ns=_ns(config.slo.tpot_s))
+    policy = PredictedSeconds(slo=slo, chunk_tokens=config.budgets.batched_tokens_max)
     # A worker that is given more than its queue holds refuses it.
-    waiting_max = min(PredictedSeconds.waiting_max, config.budgets.queue_len_max)
-    return PredictedSeconds(slo=slo, waiting_max=waiting_max)
+    policy.waiting_max = min(policy.waiting_max, config.budgets.queue_len_max)
+    return policy
 
 
 def gateway_setup(config: ClusterConfig, gateway_id: GatewayId) -> GatewaySetup:

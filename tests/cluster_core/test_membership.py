@@ -92,10 +92,20 @@ def test_a_dead_worker_is_told_to_all_others_and_never_heard_again() -> None:
     plane = Plane("p0", "d0", "d1")
     assert plane.lose("d0") == ["p0#1: d0#1 is lost", "d1#1: d0#1 is lost"]
     assert plane.states()["d0"] == "dead"
-    assert plane.beat("d0", held("r9")) == []
-    assert plane.register("d0") == []
+    assert plane.beat("d0", held("r9")) == ["d0#1: d0#1 is lost"]
     assert plane.lose("d0") == []
     assert plane.where("r9") == "gone"
+
+
+def test_a_dead_worker_that_speaks_is_told_that_it_is_lost_each_time() -> None:
+    """Frozen and thawed, its process would else live on and never be replaced."""
+    plane = Plane("p0", "d0", "d1")
+    plane.lose("d0")
+    assert plane.beat("d0") == ["d0#1: d0#1 is lost"]
+    assert plane.register("d0") == ["d0#1: d0#1 is lost"]
+    assert plane.states()["d0"] == "dead"
+    assert plane.register("d0", 2) == ["d0#2: be decode"]
+    assert plane.beat("d0", inc=1) == ["d0#1: d0#1 is lost"]
 
 
 def test_a_higher_incarnation_buries_the_one_before() -> None:
@@ -106,7 +116,7 @@ def test_a_higher_incarnation_buries_the_one_before() -> None:
         "g0: r1@0.0 displaced: worker d0#1 is dead: d0#2 took its place",
         "d0#2: be decode",
     ]
-    assert plane.beat("d0", held("r1")) == []
+    assert plane.beat("d0", held("r1")) == ["d0#1: d0#1 is lost"]
     assert plane.where("r1") == "displaced"
 
 
@@ -114,7 +124,7 @@ def test_an_older_incarnation_is_fenced_though_it_never_registered_here() -> Non
     plane = Plane()
     plane.register("d0", 5)
     plane.infos[key("d0", 4)] = plane.infos[key("d0", 5)]
-    assert plane.register("d0", 4) == []
+    assert plane.register("d0", 4) == ["d0#4: d0#4 is lost"]
     assert plane.core.status(0).workers[0].incarnation == 5
 
 

@@ -1,10 +1,16 @@
 """Models to test with: SmolLM2 from its GGUF, and tiny ones that transformers wrote."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+# OpenMP reads this when torch is first imported. By default its threads wait in a loop
+# for milliseconds, which on shared cores makes an iteration ten times slower.
+os.environ.setdefault("GOMP_SPINCOUNT", "100")
+
 import torch
 from splitweave.proto.batch import Batch, Chunk, Draw
 from splitweave.proto.ids import BlockId, RequestId

@@ -53,9 +53,7 @@ class Bytes:
     def encode(self, text: str) -> Sequence[int]:
         return list(text.encode())
 
-    def encode_chat(
-        self, messages: Sequence[tuple[str, str]], rendered_at_s: int
-    ) -> Sequence[int]:
+    def encode_chat(self, messages: Sequence[tuple[str, str]], rendered_at_s: int) -> Sequence[int]:
         if any(role == "clock" for role, _ in messages):
             return self.encode(f"<day {rendered_at_s // 86_400}>")
         if any(role == "wizard" for role, _ in messages):

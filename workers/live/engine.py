@@ -5,7 +5,6 @@ One thread calls `run`; blocks may be read and written from any thread, but
 only blocks that no running batch writes: the WorkerCore sees to that.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -28,12 +27,6 @@ from .kv_cache import KvCache
 # What the CPU kernels' vectors and panels want sizes to be multiples of.
 CPU_HEAD_DIM_STEP = 32
 CPU_ROW_STEP = 8
-
-# Turns an idle OpenMP thread waits in a loop before it sleeps. GNU's default keeps a core
-# busy for milliseconds, a hundred times per iteration: with two workers on two cores each
-# starves the thread that the other waits for (measured beside one busy process, SmolLM2,
-# one sequence: over a second per token by default, 0.09 s with this).
-SPIN_COUNT = "100"
 
 
 class Engine(Protocol):
@@ -120,11 +113,9 @@ def load_engine(
 
 
 def _kernels(device: str, threads: int) -> Kernels:
-    if device != "cpu":
-        return select(device)
-    # Read when numba loads OpenMP, which importing the kernels does.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     kernels = select(device)
+    if device != "cpu":
+        return kernels
     torch.set_num_threads(threads)
     set_threads = getattr(kernels, "set_threads", None)
     if set_threads is not None:

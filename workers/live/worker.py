@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray.exceptions import RayError
@@ -133,6 +133,8 @@ class Worker:
             return
         for event in events:
             if isinstance(event, PeerLost):
+                if event.key == self._key:
+                    _end_fenced(self._key)
                 # A pair that sat idle would else cost its next life's first copy.
                 self._transport.close_pair(event.key)
             self._shell.post(event)
@@ -179,6 +181,12 @@ class Worker:
         if handle is None:
             raise ConnectionError(f"worker {target.worker} is gone")
         handle.land.remote(target.worker, header, copy)
+
+
+def _end_fenced(key: WorkerKey) -> NoReturn:
+    """We were taken for dead, and nobody listens to this life: Ray starts the next one."""
+    log.critical("fenced worker=%s: ending", key)
+    os._exit(1)
 
 
 async def _ask_endpoint(handle: Any, target: WorkerKey) -> Endpoint | None:

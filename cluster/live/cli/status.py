@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from .reporting import reporting
 from .tables import tables
 
 PERIOD_S = 1.0
+PIPE_WIDTH = 240
 
 
 def status(
@@ -33,7 +35,12 @@ def status(
         if as_json:
             typer.echo(json.dumps(dataclasses.asdict(picture)))
         else:
-            Console().print(tables(picture))
+            console().print(tables(picture))
+
+
+def console() -> Console:
+    """The terminal; wide enough for every column if stdout is a file or a pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
 def narrowed(picture: ClusterStatus, request_id: str | None) -> ClusterStatus:

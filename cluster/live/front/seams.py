@@ -66,9 +66,7 @@ class Language(Protocol):
         """The tokens of raw text."""
         ...
 
-    def encode_chat(
-        self, messages: Sequence[tuple[str, str]], rendered_at_s: int
-    ) -> Sequence[int]:
+    def encode_chat(self, messages: Sequence[tuple[str, str]], rendered_at_s: int) -> Sequence[int]:
         """The tokens of (role, content) messages, ready for the answer.
 
         `rendered_at_s` is what the template sees as the present, Unix time. Raises ValueError, with a reason for a person, if the model has no chat

@@ -1,7 +1,7 @@
 """The parties of a world: a core, its shell, and how its effects are performed."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..cluster.core.core import ClusterCore
 from ..cluster.core.gateway import GatewayCore
@@ -19,7 +19,7 @@ from ..proto.effects import (
     ToGateway,
     ToWorker,
 )
-from ..proto.ids import GatewayId
+from ..proto.ids import GatewayId, WorkerKey
 from ..proto.views import WorkerInfo
 from ..workers.core.core import WorkerCore
 from .clients import Clients
@@ -28,10 +28,17 @@ from .engine import Engine
 from .network import PartyName
 from .shell import Shell
 
-if TYPE_CHECKING:
-    from .mail import Mail
-
 CONTROLLER: PartyName = "controller"
+
+
+class Post(Protocol):
+    """How a party reaches the others; `Mail` is it."""
+
+    def to_controller(self, source: PartyName, event: Any) -> None: ...
+
+    def to_worker(self, source: PartyName, key: WorkerKey, event: Any) -> None: ...
+
+    def to_gateway(self, source: PartyName, gateway_id: GatewayId, event: Any) -> None: ...
 
 
 class ControllerParty:
@@ -42,7 +49,7 @@ class ControllerParty:
     def __init__(
         self,
         core: ClusterCore,
-        mail: "Mail",
+        mail: Post,
         answer: Callable[[AnswerAsk], None],
         retire: Callable[[RetireWorker], None],
     ) -> None:
@@ -74,7 +81,7 @@ class GatewayParty:
         self,
         gateway_id: GatewayId,
         core: GatewayCore,
-        mail: "Mail",
+        mail: Post,
         clients: Clients,
         scheduler: Scheduler,
     ) -> None:
@@ -105,7 +112,7 @@ class WorkerParty:
 
     shell: Shell
 
-    def __init__(self, info: WorkerInfo, core: WorkerCore, engine: Engine, mail: "Mail") -> None:
+    def __init__(self, info: WorkerInfo, core: WorkerCore, engine: Engine, mail: Post) -> None:
         self.info = info
         self.key = info.key
         self.core = core

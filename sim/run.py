@@ -12,7 +12,7 @@ from .cores import CoreBuilder
 from .errors import InvariantBroken
 from .faults import Fault, draw_plan
 from .inject import Injector
-from .invariants import leftovers
+from .leftovers import leftovers
 from .queue import EventQueue
 from .scenario import PoissonSpec, Scenario, TraceSpec
 from .supervisor import Supervisor

@@ -105,7 +105,7 @@ def test_a_dead_worker_that_speaks_is_told_that_it_is_lost_each_time() -> None:
     assert plane.register("d0") == ["d0#1: d0#1 is lost"]
     assert plane.states()["d0"] == "dead"
     assert plane.register("d0", 2) == ["d0#2: be decode"]
-    assert plane.beat("d0", inc=1) == ["d0#1: d0#1 is lost"]
+    assert plane.beat("d0", incarnation=1) == ["d0#1: d0#1 is lost"]
 
 
 def test_a_higher_incarnation_buries_the_one_before() -> None:

@@ -15,7 +15,7 @@ from splitweave.proto.worker_events import PeerLost
 from splitweave.sim.campaign import first_failure
 from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.scenario import load_scenario
-from splitweave.workers.core.blocks import BlockManager
+from splitweave.workers.core.blocks import BlockPool
 from splitweave.workers.core.copies import CopyDesk
 from splitweave.workers.core.core import WorkerCore
 from splitweave.workers.core.holdings import Holdings
@@ -103,8 +103,8 @@ def test_a_leased_block_used_again_too_early_is_found(monkeypatch: pytest.Monkey
             del self._leased[block]
             self._free.append(block)
 
-    monkeypatch.setattr(BlockManager, "quarantine", quarantine)
-    monkeypatch.setattr(BlockManager, "absolve", lambda self, blocks: None)
+    monkeypatch.setattr(BlockPool, "quarantine", quarantine)
+    monkeypatch.setattr(BlockPool, "absolve", lambda self, blocks: None)
     assert "is on its way to it" in _failure()
 
 
@@ -132,9 +132,9 @@ def test_a_shared_block_not_counted_is_found(monkeypatch: pytest.MonkeyPatch) ->
     def release(self: Any, blocks: Any) -> None:
         original(self, [block for block in blocks if self._references[block] > 0])
 
-    original = BlockManager.release
-    monkeypatch.setattr(BlockManager, "hold", hold)
-    monkeypatch.setattr(BlockManager, "release", release)
+    original = BlockPool.release
+    monkeypatch.setattr(BlockPool, "hold", hold)
+    monkeypatch.setattr(BlockPool, "release", release)
     assert _failure()
 
 

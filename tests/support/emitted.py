@@ -54,19 +54,18 @@ def _transpose(typing_context: Any, y: Any, x: Any) -> Any:
 
 
 @emit.inline_llvm
-def _trips(typing_context: Any, y: Any, stop: Any, step: Any) -> Any:
-    """Adds 1 in register per trip, and stores the index of each trip into y."""
-    stride = step.literal_value
+def _trips(typing_context: Any, y: Any, stop: Any) -> Any:
+    """Counts the trips of a loop by 3 in a register, and stores each one's index into y."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        y, stop, _ = arguments
-        with emit.counted_loop(builder, stop, stride, [emit.word(0)]) as (index, state):
+        y, stop = arguments
+        with emit.counted_loop(builder, stop, 3, [emit.word(0)]) as (index, state):
             at = emit.address(builder, y, state[0])
             emit.store(builder, builder.sitofp(index, emit.FLOAT), at)
             state[0] = builder.add(state[0], emit.word(1))
         return state[0]
 
-    return types.int64(_WORD, _WORD, step), generate
+    return types.int64(_WORD, _WORD), generate
 
 
 @njit
@@ -92,7 +91,7 @@ def _turn(y: Any, x: Any) -> None:
 
 @njit
 def _count_by_three(y: Any, stop: Any) -> Any:
-    return _trips(y, stop, 3)
+    return _trips(y, stop)
 
 
 def exponential(x: Floats) -> Floats:

@@ -178,6 +178,3 @@ class BlockPool:
             assert self._hashes[block] == prefix_hash, f"block {block} and its hash disagree"
         assert len(self._by_hash) == sum(1 for known in self._hashes if known is not None)
         assert all(self._hashes[block] is not None for block in self._cached), "nameless cache"
-
-
-BlockManager = BlockPool  # the name that tests/sim still plants bugs by

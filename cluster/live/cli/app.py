@@ -65,9 +65,9 @@ register(operate.migrate, "migrate req-1 --to decode-1")
 register(operate.set_role, "set-role decode-1 mixed", name="set-role")
 register(
     simulate.simulate,
-    "simulate examples/chat.toml",
-    "simulate examples/crash.toml --seeds 100",
-    "simulate examples/crash.toml --seed 42 --json",
+    "simulate examples/two_pools.toml",
+    "simulate examples/faults.toml --seeds 100",
+    "simulate examples/faults.toml --seed 42 --json",
 )
 
 

@@ -69,7 +69,8 @@ class Language(Protocol):
     def encode_chat(self, messages: Sequence[tuple[str, str]], rendered_at_s: int) -> Sequence[int]:
         """The tokens of (role, content) messages, ready for the answer.
 
-        `rendered_at_s` is what the template sees as the present, Unix time. Raises ValueError, with a reason for a person, if the model has no chat
+        `rendered_at_s` is what the template sees as the present, Unix time.
+        Raises ValueError, with a reason for a person, if the model has no chat
         template or its template refuses them.
         """
         ...

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
+UNION = (typing.Union, types.UnionType)
 
 
 class ConfigError(ValueError):
@@ -60,7 +61,7 @@ def build(cls: type[T], tables: Mapping[str, Any], origin: str) -> T:
 
 def _explain(cls: type[Any], item: Mapping[str, Any]) -> str:
     location: Sequence[str | int] = item["loc"]
-    key = _dotted(location)
+    key = _dotted(cls, location)
     if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         return f"unknown key {key}{_suggest(cls, location)}"
     if item["type"] in {"missing", "missing_argument"}:
@@ -71,10 +72,13 @@ def _explain(cls: type[Any], item: Mapping[str, Any]) -> str:
     return (f"{key}: " if key else "") + message + (f" (got {shown})" if shown else "")
 
 
-def _dotted(location: Sequence[str | int]) -> str:
+def _dotted(cls: Any, location: Sequence[str | int]) -> str:
+    """The key as it stands in the file: a union's tag, which pydantic puts in, is left out."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if _tagged(cls, part) is None:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        cls = _step_into(cls, part)
     return text.lstrip(".")
 
 
@@ -87,7 +91,7 @@ def _suggest(cls: type[Any], location: Sequence[str | int]) -> str:
 
 def _fields_at(cls: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
-        cls = _step_into(_bare(cls), part)
+        cls = _step_into(cls, part)
     cls = _bare(cls)
     if not dataclasses.is_dataclass(cls):
         return []
@@ -96,13 +100,18 @@ def _fields_at(cls: Any, location: Sequence[str | int]) -> list[str]:
 
 def _step_into(cls: Any, part: str | int) -> Any:
     """The type one step down: a field, an item, a value, or a union's member by its tag."""
+    cls = _bare(cls)
     if dataclasses.is_dataclass(cls):
         return {field.name: field.type for field in dataclasses.fields(cls)}.get(str(part))
     arguments = [item for item in typing.get_args(cls) if item is not Ellipsis]
-    tagged = [item for item in arguments if _tag(item) == part]
-    if tagged:
-        return tagged[0]
-    return arguments[-1] if arguments else None
+    return _tagged(cls, part) or (arguments[-1] if arguments else None)
+
+
+def _tagged(cls: Any, part: str | int) -> Any:
+    """The member of the union `cls` that has `part` for its tag; None if there is none."""
+    cls = _bare(cls)
+    members = typing.get_args(cls) if typing.get_origin(cls) in UNION else ()
+    return next((item for item in members if _tag(item) == part), None)
 
 
 def _tag(cls: Any) -> str | None:
@@ -117,6 +126,6 @@ def _bare(cls: Any) -> Any:
     """`cls` without its annotations, and without the None beside it."""
     while typing.get_origin(cls) is typing.Annotated:
         cls = typing.get_args(cls)[0]
-    members = typing.get_args(cls) if isinstance(cls, types.UnionType) else ()
+    members = typing.get_args(cls) if typing.get_origin(cls) in UNION else ()
     others = [item for item in members if item is not types.NoneType]
     return _bare(others[0]) if len(others) == 1 else cls

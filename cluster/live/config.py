@@ -18,7 +18,8 @@ from ...proto.views import Role
 # Strict: no "8" for 8, no 1 for true. A float key takes an integer.
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, le=1_000_000)]
+SECONDS_MAX = 1_000_000  # eleven days; infinity is none
+Seconds = Annotated[float, Field(gt=0, le=SECONDS_MAX)]
 SHARE_MAX = 1_000_000  # of a Ray resource
 Share = Annotated[float, Field(ge=0, le=SHARE_MAX)]
 
@@ -112,9 +113,10 @@ class GatewayConfig:
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=7070, ge=0, le=65535, description="Port; 0 picks a free one.")
     streams_max: Positive = Field(default=1024, description="Open streams per gateway.")
-    stall_s: Seconds = Field(
+    stall_s: float = Field(
         default=10.0,
         gt=0.2,
+        le=SECONDS_MAX,
         description="Seconds without progress before the gateway asks again; above 0.2.",
     )
 
@@ -136,9 +138,10 @@ class ControllerConfig:
         default=1.0,
         description="Silence before a worker gets no new requests; above heartbeat_s.",
     )
-    dead_after_s: Seconds = Field(
+    dead_after_s: float = Field(
         default=1.8,
         gt=0.1,
+        le=SECONDS_MAX,
         description="Silence before a worker is given up and its requests move on; above "
         "suspect_after_s.",
     )

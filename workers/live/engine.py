@@ -50,13 +50,17 @@ class Engine(Protocol):
         ...
 
     def read_blocks(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
-        """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D] float32."""
+        """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D] float32.
+
+        On the engine's device: on a GPU it follows, on the default stream, what the
+        batch in progress has stored.
+        """
         ...
 
     def write_blocks(
         self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
     ) -> None:
-        """Put what `read_blocks` gave, on the CPU, into `blocks`, in their order."""
+        """Put what `read_blocks` gave, or its flat bytes, into `blocks`, in their order."""
         ...
 
 
@@ -84,7 +88,7 @@ class TorchEngine:
         return self._decoder.forward(rows, self.cache.tensor, on_layer)
 
     def read_blocks(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
-        return self.cache.read(first_layer, last_layer, blocks).cpu()
+        return self.cache.read(first_layer, last_layer, blocks)
 
     def write_blocks(
         self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import ray
+import torch
 from ray.exceptions import RayError
 
 from ...proto.effects import (
@@ -35,7 +36,7 @@ from .loop_thread import LoopThread
 from .post import Post, worker_name
 from .recording import open_recorder
 from .setup import WorkerSetup
-from .transport import CopyHeader, Endpoint, Transport
+from .transport import CopyHeader, Endpoint, PairBackend, Transport
 
 log = logging.getLogger(__name__)
 ENDPOINT_TIMEOUT_S = 5.0
@@ -104,7 +105,9 @@ class Worker:
             device=setup.device,
             threads=setup.threads,
         )
-        self._transport = Transport(self._key, _address(), self._announce)
+        self._transport = Transport(
+            self._key, _address(), self._announce, backend=_backend(setup.device)
+        )
         self._endpoint = self._transport.endpoint
         return engine
 
@@ -196,6 +199,15 @@ async def _ask_endpoint(handle: Any, target: WorkerKey) -> Endpoint | None:
         return await asyncio.wait_for(asked, ENDPOINT_TIMEOUT_S)
     except (RayError, TimeoutError):
         return None
+
+
+def _backend(device: str) -> PairBackend | None:
+    """NCCL between GPUs; None leaves the transport its default, gloo."""
+    if device != "cuda":
+        return None
+    from .transport.nccl import NcclBackend
+
+    return NcclBackend(torch.device(device))
 
 
 def _address() -> str:

@@ -1,0 +1,114 @@
+"""When to try again, and how long to wait: bounds that hold for every policy and history."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from splitweave.client import errors
+from splitweave.client.errors import Overloaded, SplitweaveError, Unavailable
+from splitweave.client.retry import Retry, RetryPolicy
+
+SECONDS = st.floats(0.0, 1e4)
+POLICIES = st.builds(
+    RetryPolicy, tries_max=st.integers(1, 8), backoff_s=SECONDS, backoff_max_s=SECONDS
+)
+FINAL = [
+    errors.InvalidRequest, errors.NotFound, errors.Refused, errors.DeadlineExceeded,
+    errors.Cancelled, errors.ServerError,
+]  # fmt: skip
+
+
+def retry(policy: RetryPolicy, deadline_s: float | None = None, seed: int = 0) -> Retry:
+    return Retry(policy, deadline_s, random.Random(seed))
+
+
+@given(POLICIES, st.integers(0, 2**32), st.none() | SECONDS)
+def test_every_wait_is_within_the_bounds_of_its_try(
+    policy: RetryPolicy, seed: int, asked_s: float | None
+) -> None:
+    sut = retry(policy, seed=seed)
+    for number in range(policy.tries_max - 1):
+        wait_s = sut.failed(Overloaded("full", asked_s), 0.0)
+        full_s = min(policy.backoff_s * 2.0**number, policy.backoff_max_s)
+        least_s = asked_s or 0.0
+        assert max(full_s / 2, least_s) <= wait_s <= max(full_s, least_s)
+
+
+@given(st.lists(st.booleans(), max_size=40), st.integers(1, 6))
+def test_patience_is_counted_in_failures_in_a_row(progress: list[bool], tries_max: int) -> None:
+    """True: something new came; False: a try failed."""
+    sut = retry(RetryPolicy(tries_max=tries_max))
+    in_a_row = failures = 0
+    for came in progress:
+        if came:
+            sut.progressed()
+            in_a_row = 0
+            continue
+        in_a_row += 1
+        if in_a_row == tries_max:
+            with pytest.raises(Unavailable):
+                sut.failed(Unavailable("x"), 0.0)
+            return
+        sut.failed(Unavailable("x"), 0.0)
+        failures += 1
+        assert sut.retries == failures
+
+
+@given(POLICIES, SECONDS, SECONDS, st.none() | SECONDS)
+def test_no_wait_reaches_the_deadline(
+    policy: RetryPolicy, deadline_s: float, now_s: float, asked_s: float | None
+) -> None:
+    sut = retry(policy, deadline_s)
+    error = Unavailable("x", asked_s)
+    try:
+        wait_s = sut.failed(error, now_s)
+    except Unavailable as final:
+        assert final is error
+        assert sut.retries == 0
+    else:
+        assert now_s + wait_s <= deadline_s
+        assert sut.remaining_s(now_s + wait_s) is not None
+
+
+@given(SECONDS, SECONDS)
+def test_what_remains_is_never_negative(deadline_s: float, now_s: float) -> None:
+    assert retry(RetryPolicy(), deadline_s).remaining_s(now_s) == max(0.0, deadline_s - now_s)
+    assert retry(RetryPolicy()).remaining_s(now_s) is None
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_what_retrying_cannot_mend_is_raised_as_it_is(kind: type[SplitweaveError]) -> None:
+    error = kind("no")
+    sut = retry(RetryPolicy(tries_max=99))
+    with pytest.raises(kind) as caught:
+        sut.failed(error, 0.0)
+    assert caught.value is error
+    assert sut.retries == 0
+
+
+def test_every_error_of_the_tree_is_either_final_or_retried() -> None:
+    assert set(SplitweaveError.__subclasses__()) == {*FINAL, Overloaded, Unavailable}
+
+
+def test_one_try_is_no_retry() -> None:
+    with pytest.raises(Unavailable):
+        retry(RetryPolicy(tries_max=1)).failed(Unavailable("x"), 0.0)
+
+
+def test_patience_without_end_has_waits_with_an_end() -> None:
+    """2^1024 is no float: a policy that waits for a gateway for days gets there."""
+    sut = retry(RetryPolicy(tries_max=10**9, backoff_max_s=5.0))
+    waits = [sut.failed(Unavailable("x"), 0.0) for _ in range(2_000)]
+    assert max(waits) <= 5.0
+    assert min(waits[100:]) >= 2.5
+
+
+def test_clients_that_fail_together_do_not_come_back_together() -> None:
+    policy = RetryPolicy()
+    waits = {retry(policy, seed=seed).failed(Unavailable("x"), 0.0) for seed in range(50)}
+    assert len(waits) == 50
+
+
+def test_a_negative_wish_of_the_server_shortens_nothing() -> None:
+    assert retry(RetryPolicy()).failed(Overloaded("full", -9.0), 0.0) >= 0.05

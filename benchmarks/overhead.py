@@ -20,19 +20,16 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from splitweave.client import AsyncClient
 from splitweave.cluster.live.cluster import LiveCluster
-from splitweave.cluster.live.config import (
-    ClusterConfig,
-    GatewayConfig,
-    ModelConfig,
-    PoolConfig,
-    RayConfig,
-)
+from splitweave.cluster.live.config import ClusterConfig, PoolConfig
+from splitweave.cluster.live.demo.run import demo_config
+from splitweave.cluster.live.front.seams import Served
 from splitweave.cluster.live.language import served_model
 from splitweave.cluster.live.setups import gateway_setup, worker_setup
 from splitweave.proto.batch import Batch
@@ -44,21 +41,17 @@ from splitweave.proto.ids import GatewayId, Incarnation, RequestId, WorkerId, Wo
 from splitweave.proto.record import read_steps
 from splitweave.proto.requests import Request
 from splitweave.proto.views import Role, Speed, WorkerInfo
-from splitweave.proto.worker_events import (
-    HandoverOffered,
-    IterationDone,
-    LeaseAsked,
-    RequestAssigned,
-)
+from splitweave.proto.worker_events import HandoverOffered, IterationDone, LeaseAsked
+from splitweave.proto.worker_events import RequestAssigned as Assigned
 from splitweave.workers.core.core import WorkerCore
-from splitweave.workers.live.engine import TorchEngine, load_engine
+from splitweave.workers.live.engine import load_engine
 
 LOADS = (1, 8)
+WAYS = ("bare", "cluster")
 GATEWAY = GatewayId("gateway-0")
 SENTENCE = "A river crosses the town and nobody knows where it comes from. "
 SENTENCE_TOKENS = 13
 KEY = WorkerKey(WorkerId("bare"), Incarnation(1))
-Say = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -79,28 +72,18 @@ class Timeline:
         return (self.tokens_ns[-1] - self.tokens_ns[0]) / (len(self.tokens_ns) - 1) / 1e6
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What every request asks for."""
-
-    prompt_tokens: int
-    output_tokens: int
-
-    def prompt(self, number: int) -> str:
-        """Text that shares no block with another number's."""
-        return f"{number * 7919}. " + SENTENCE * (self.prompt_tokens // SENTENCE_TOKENS)
+Way = Callable[[int], list[Timeline]]
+Seen = dict[tuple[str, int], list[Timeline]]
 
 
 def config_of(record: str = "") -> ClusterConfig:
     """1P1D on CPU, a thread each."""
-    return ClusterConfig(
-        model=ModelConfig(path="demo"),
+    return replace(
+        demo_config(),
         pools=[
             PoolConfig(name="prefill", role=Role.PREFILL, cpus=0.4, threads=1),
             PoolConfig(name="decode", role=Role.DECODE, cpus=0.4, threads=1),
         ],
-        gateway=GatewayConfig(port=0),
-        ray=RayConfig(address="local", namespace="splitweave-overhead"),
         record=record,
     )
 
@@ -121,7 +104,7 @@ class Bare:
 
     def ask(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> list[Timeline]:
         """All prompts at once, on a core that knows no prefix."""
-        core = WorkerCore(self._info(self._engine), self._setup.limits, self.layers)
+        core = WorkerCore(self._info(), self._setup.limits, self.layers)
         timelines: dict[str, Timeline] = {}
         orders: list[RunIteration] = []
 
@@ -137,7 +120,7 @@ class Bare:
         for number, token_ids in enumerate(prompts):
             request = self._request(str(number), token_ids, output_tokens)
             timelines[request.request_id] = Timeline(time.monotonic_ns())
-            step(RequestAssigned(request=request))
+            step(Assigned(request=request))
         while orders:
             batch = orders.pop().batch
             step(IterationDone(iteration=batch.iteration, sampled=self._run(batch)))
@@ -159,21 +142,14 @@ class Bare:
             block_hashes=block_hashes(token_ids, self._setup.block_tokens),
         )
 
-    def _info(self, engine: TorchEngine) -> WorkerInfo:
+    def _info(self) -> WorkerInfo:
+        setup, spec = self._setup, self._engine.spec
         return WorkerInfo(
-            key=KEY,
-            role=Role.MIXED,
-            pool="bare",
-            node="here",
-            pid=os.getpid(),
-            host="",
-            port=0,
-            blocks_total=self._setup.blocks,
-            block_tokens=self._setup.block_tokens,
-            block_bytes=engine.block_bytes,
-            context_tokens_max=engine.spec.context_tokens,
+            key=KEY, role=Role.MIXED, pool="", node="", pid=0, host="", port=0,
+            blocks_total=setup.blocks, block_tokens=setup.block_tokens,
+            block_bytes=self._engine.block_bytes, context_tokens_max=spec.context_tokens,
             speed=Speed(iteration_ns=20e6, token_ns=2e6),
-        )
+        )  # fmt: skip
 
 
 # ---- the cluster
@@ -195,55 +171,55 @@ async def ask_cluster(address: str, prompts: Sequence[str], output_tokens: int) 
         return list(await asyncio.gather(*map(one, prompts)))
 
 
-class Rounds:
-    """Takes turns: bare and cluster, each load, round after round."""
+class Asker:
+    """Asks the same of the bare engine and of a cluster; no prompt comes twice."""
 
-    def __init__(self, shape: Shape, bare: Bare, encode: Callable[[str], Sequence[int]]) -> None:
-        self._shape = shape
+    def __init__(self, bare: Bare, served: Served, options: argparse.Namespace) -> None:
         self._bare = bare
-        self._encode = encode
+        self._encode = served.language.encode
+        self._sentences = options.prompt_tokens // SENTENCE_TOKENS
+        self._output_tokens = options.output_tokens
         self._numbers = itertools.count(1)
-        self.prompt_tokens = len(encode(shape.prompt(1)))
+        self.prompt_tokens = len(self._encode(self._prompts(1)[0]))
 
-    def compare(self, address: str, rounds: int, say: Say) -> list[dict[str, Any]]:
-        """TTFT and TPOT of both, and their ratio; the first round warms up."""
-        seen: dict[tuple[int, str], list[Timeline]] = defaultdict(list)
-        for number, load in itertools.product(range(rounds + 1), LOADS):
-            for way in ("bare", "cluster"):
-                found = self._bare_round(load) if way == "bare" else self.cluster(address, load)
-                say(f"round {number}/{rounds}  {load} at once  {way}: {summary(found)}")
-                if number:
-                    seen[load, way] += found
-        return [compared(load, seen[load, "bare"], seen[load, "cluster"]) for load in LOADS]
+    def bare(self, load: int) -> list[Timeline]:
+        prompts = [self._encode(prompt) for prompt in self._prompts(load)]
+        return self._bare.ask(prompts, self._output_tokens)
 
     def cluster(self, address: str, load: int) -> list[Timeline]:
-        """One round on the cluster."""
-        return asyncio.run(ask_cluster(address, self._prompts(load), self._shape.output_tokens))
-
-    def _bare_round(self, load: int) -> list[Timeline]:
-        prompts = [self._encode(prompt) for prompt in self._prompts(load)]
-        return self._bare.ask(prompts, self._shape.output_tokens)
+        return asyncio.run(ask_cluster(address, self._prompts(load), self._output_tokens))
 
     def _prompts(self, load: int) -> list[str]:
-        return [self._shape.prompt(next(self._numbers)) for _ in range(load)]
+        """They share no block: each begins with its number."""
+        numbers = itertools.islice(self._numbers, load)
+        return [f"{number * 7919}. " + SENTENCE * self._sentences for number in numbers]
+
+
+def take_turns(ways: dict[str, Way], rounds: int) -> Seen:
+    """Every load on every way in turn; the first round warms up and is not kept."""
+    seen: Seen = defaultdict(list)
+    for number, load, way in itertools.product(range(rounds + 1), LOADS, ways):
+        found = ways[way](load)
+        ttft, tpot = median(t.ttft_ms for t in found), median(t.tpot_ms for t in found)
+        label = f"round {number}/{rounds}  {load} at once  {way}"
+        say(f"{label}: TTFT {ttft:.1f} ms, TPOT {tpot:.2f} ms")
+        if number:
+            seen[way, load] += found
+    return seen
 
 
 def median(values: Iterable[float]) -> float:
     return statistics.median(list(values) or [0.0])
 
 
-def summary(found: Sequence[Timeline]) -> str:
-    ttft, tpot = median(t.ttft_ms for t in found), median(t.tpot_ms for t in found)
-    return f"TTFT {ttft:.1f} ms, TPOT {tpot:.2f} ms"
-
-
-def compared(load: int, bare: Sequence[Timeline], cluster: Sequence[Timeline]) -> dict[str, Any]:
-    row: dict[str, Any] = {"at_once": load}
-    for name in ("ttft_ms", "tpot_ms"):
-        ours, theirs = ([getattr(t, name) for t in found] for found in (cluster, bare))
-        row |= {f"bare_{name}": median(theirs), f"cluster_{name}": median(ours)}
-        row[f"{name.split('_')[0]}_ratio"] = median(ours) / median(theirs)
-    return row
+def compared(seen: Seen) -> list[dict[str, Any]]:
+    """TTFT and TPOT of each load on both ways, and their ratio."""
+    rows = []
+    for load, name in itertools.product(LOADS, ("ttft", "tpot")):
+        found = {way: median(getattr(t, f"{name}_ms") for t in seen[way, load]) for way in WAYS}
+        ratio = found["cluster"] / found["bare"]
+        rows.append({"ms": f"{name.upper()}, {load} at once", **found, "ratio": ratio})
+    return rows
 
 
 # ---- where the time goes
@@ -254,9 +230,9 @@ class Marks:
     """One request in the recordings; clock readings in ns. Lists go by token."""
 
     at: dict[str, int] = field(default_factory=dict)
-    ordered_ns: list[int] = field(default_factory=list)  # start of the token's iteration
-    drawn_ns: list[int] = field(default_factory=list)
-    heard_ns: list[int] = field(default_factory=list)  # at the gateway
+    ordered: list[int] = field(default_factory=list)  # start of the token's iteration
+    drawn: list[int] = field(default_factory=list)
+    heard: list[int] = field(default_factory=list)  # at the gateway
 
 
 class Recordings:
@@ -264,147 +240,111 @@ class Recordings:
 
     def __init__(self, folder: Path, config: ClusterConfig, layers: int) -> None:
         self.marks: dict[str, Marks] = defaultdict(Marks)
-        self.step_us: dict[int, list[float]] = defaultdict(list)  # a decode's end, by batch size
-        self._config = config
-        self._layers = layers
-        infos = self._read_controller(folder / "controller.jsonl")
-        self._read_gateway(folder / f"{GATEWAY}.jsonl")
-        for info in infos:
-            path = folder / f"{info.key.worker_id}-{info.key.incarnation}.jsonl"
-            self._read_worker(path, info)
-
-    def _read_controller(self, path: Path) -> list[WorkerInfo]:
         infos: dict[WorkerKey, WorkerInfo] = {}
-        for now_ns, event, _ in read_steps(path):
-            if isinstance(event, WorkerRegistered):
-                infos.setdefault(event.info.key, event.info)
-            elif isinstance(event, RequestArrived):
-                self.marks[event.request.request_id].at.setdefault("controller", now_ns)
+        for name in ("controller", GATEWAY):
+            for now_ns, event, _ in read_steps(folder / f"{name}.jsonl"):
+                self._mark(event, now_ns)
+                if isinstance(event, WorkerRegistered):
+                    infos.setdefault(event.info.key, event.info)
         # Prefill comes first: its token is number 0.
-        return sorted(infos.values(), key=lambda info: info.role is not Role.PREFILL)
+        for info in sorted(infos.values(), key=lambda info: info.role is not Role.PREFILL):
+            pool = next(pool for pool in config.pools if pool.name == info.pool)
+            limits = worker_setup(config, pool, info.key.worker_id).limits
+            path = folder / f"{info.key.worker_id}-{info.key.incarnation}.jsonl"
+            self._replay(path, WorkerCore(info, limits, layers), f"ran at {info.role}")
 
-    def _read_gateway(self, path: Path) -> None:
-        for now_ns, event, _ in read_steps(path):
-            if isinstance(event, GenerateAsked):
-                self.marks[event.request.request_id].at["gateway"] = now_ns
-            elif isinstance(event, TokensEmitted):
-                for chunk in event.chunks:
-                    heard = self.marks[chunk.request_id].heard_ns
+    def _mark(self, event: Any, now_ns: int) -> None:
+        match event:
+            case GenerateAsked(request=request):
+                self.marks[request.request_id].at["gateway"] = now_ns
+            case RequestArrived(request=request):
+                self.marks[request.request_id].at.setdefault("controller", now_ns)
+            case Assigned(request=request):
+                self.marks[request.request_id].at.setdefault("worker", now_ns)
+            case TokensEmitted(chunks=chunks):
+                for chunk in chunks:
+                    heard = self.marks[chunk.request_id].heard
                     if chunk.first_index == len(heard):  # not one that was sent again
                         heard += [now_ns] * len(chunk.tokens)
 
-    def _read_worker(self, path: Path, info: WorkerInfo) -> None:
-        pool = next(pool for pool in self._config.pools if pool.name == info.pool)
-        limits = worker_setup(self._config, pool, info.key.worker_id).limits
-        core = WorkerCore(info, limits, self._layers)
+    def _replay(self, path: Path, core: WorkerCore, ran: str) -> None:
         moved: dict[str, str] = {}
         order, ordered_ns = None, 0
         for now_ns, event, _ in read_steps(path):
-            self._mark(event, moved, now_ns)
-            began = time.perf_counter()
-            effects = core.step(event, now_ns)
-            spent_us = (time.perf_counter() - began) * 1e6
+            self._mark(event, now_ns)
+            if isinstance(event, LeaseAsked):
+                moved[event.move_id] = event.request.request_id
+            elif isinstance(event, HandoverOffered):
+                self.marks[moved[event.move_id]].at.setdefault("offered", now_ns)
             if isinstance(event, IterationDone) and order is not None:
-                self._draw(order, ordered_ns, now_ns)
-                if order.batch.tokens == len(order.batch.chunks):
-                    self.step_us[order.batch.tokens].append(spent_us)
-                order = None
-            for effect in effects:
+                self._draw(order.batch, ordered_ns, now_ns)
+            for effect in core.step(event, now_ns):
                 if isinstance(effect, RunIteration):
                     order, ordered_ns = effect, now_ns
                     for chunk in effect.batch.chunks:
-                        at = self.marks[chunk.request_id].at
-                        at.setdefault(f"ran at {info.role}", now_ns)
+                        self.marks[chunk.request_id].at.setdefault(ran, now_ns)
 
-    def _mark(self, event: Any, moved: dict[str, str], now_ns: int) -> None:
-        match event:
-            case RequestAssigned(request=request):
-                self.marks[request.request_id].at.setdefault("worker", now_ns)
-            case LeaseAsked(move_id=move_id, request=request):
-                moved[move_id] = request.request_id
-            case HandoverOffered(move_id=move_id):
-                self.marks[moved[move_id]].at.setdefault("offered", now_ns)
-
-    def _draw(self, order: RunIteration, ordered_ns: int, now_ns: int) -> None:
-        for chunk in order.batch.chunks:
-            if chunk.draw is not None:
-                marks = self.marks[chunk.request_id]
-                marks.ordered_ns.append(ordered_ns)
-                marks.drawn_ns.append(now_ns)
+    def _draw(self, batch: Batch, ordered_ns: int, now_ns: int) -> None:
+        for marks in (self.marks[chunk.request_id] for chunk in batch.chunks if chunk.draw):
+            marks.ordered.append(ordered_ns)
+            marks.drawn.append(now_ns)
 
 
 def stages_of(timeline: Timeline, marks: Marks) -> dict[str, list[float]]:
     """Milliseconds per stage, in order of a request's life."""
-    at, drawn, heard, seen = marks.at, marks.drawn_ns, marks.heard_ns, timeline.tokens_ns
-    first_decode_ns = at[f"ran at {Role.DECODE}"]
-    later = range(2, len(seen))
-    spans = {
-        "first token: client to gateway core (gRPC, validation, tokenizer)": [
-            at["gateway"] - timeline.asked_ns
-        ],
-        "first token: gateway to controller": [at["controller"] - at["gateway"]],
-        "first token: controller to prefill worker": [at["worker"] - at["controller"]],
-        "first token: worker's queue": [at[f"ran at {Role.PREFILL}"] - at["worker"]],
-        "first token: prefill iterations": [drawn[0] - at[f"ran at {Role.PREFILL}"]],
-        "first token: worker to gateway core": [heard[0] - drawn[0]],
-        "first token: gateway core to client (text, gRPC)": [seen[0] - heard[0]],
-        "second token: handover offered to decode worker": [at["offered"] - drawn[0]],
-        "second token: last copies land, iteration in flight ends": [
-            first_decode_ns - at["offered"]
-        ],
-        "second token: its iteration": [drawn[1] - first_decode_ns],
-        "each later token: from order to result": [drawn[i] - marks.ordered_ns[i] for i in later],
-        "each later token: from result to next order": [
-            marks.ordered_ns[i] - drawn[i - 1] for i in later
-        ],
-        "each later token: worker to gateway core (beside the next iteration)": [
-            heard[i] - drawn[i] for i in later
-        ],
-        "each later token: gateway core to client (beside the next iteration)": [
-            seen[i] - heard[i] for i in later
-        ],
+    at, ordered, drawn, heard = marks.at, marks.ordered, marks.drawn, marks.heard
+    seen, prefill, decode = timeline.tokens_ns, at["ran at prefill"], at["ran at decode"]
+    spans: dict[str, tuple[Any, Any]] = {
+        "1st token: client to gateway core": (timeline.asked_ns, at["gateway"]),
+        "1st token: gateway to controller": (at["gateway"], at["controller"]),
+        "1st token: controller to prefill worker": (at["controller"], at["worker"]),
+        "1st token: the worker's queue": (at["worker"], prefill),
+        "1st token: prefill iterations": (prefill, drawn[0]),
+        "1st token: worker to gateway core": (drawn[0], heard[0]),
+        "1st token: gateway core to client": (heard[0], seen[0]),
+        "2nd token: handover offered to decode worker": (drawn[0], at["offered"]),
+        "2nd token: last copies land, iteration ends": (at["offered"], decode),
+        "2nd token: its iteration": (decode, drawn[1]),
+        "later tokens: order to result": (ordered[2:], drawn[2:]),
+        "later tokens: result to next order": (drawn[1:-1], ordered[2:]),
+        "later tokens: worker to gateway core *": (drawn[2:], heard[2:]),
+        "later tokens: gateway core to client *": (heard[2:], seen[2:]),
     }
-    return {name: [span / 1e6 for span in found] for name, found in spans.items()}
+    return {name: _ms(begin, end) for name, (begin, end) in spans.items()}
 
 
-def stage_rows(
-    seen: dict[int, list[Timeline]], recordings: Recordings, bare: Bare
-) -> list[dict[str, Any]]:
+def _ms(begins: Any, ends: Any) -> list[float]:
+    if isinstance(begins, int):
+        return [(ends - begins) / 1e6]
+    return [(end - begin) / 1e6 for begin, end in zip(begins, ends, strict=True)]
+
+
+def stage_rows(seen: Seen, recordings: Recordings, bare: Bare) -> list[dict[str, Any]]:
     """One row per stage with the median of each load, in ms."""
     rows: dict[str, dict[str, Any]] = {}
-    for load, timelines in seen.items():
+    for (_, load), timelines in seen.items():
         spans: dict[str, list[float]] = defaultdict(list)
         for timeline in timelines:
             marks = recordings.marks[timeline.request_id]
             for name, found in stages_of(timeline, marks).items():
                 spans[name] += found
-        spans["of that: the bare engine's iteration, same batch"] = bare.run_ms[load]
-        spans["of that: the worker core's step (replayed)"] = [
-            us / 1e3 for us in recordings.step_us[load]
-        ]
+        spans["  in it: the bare engine with that batch"] = bare.run_ms[load]
         spans["seen: TTFT"] = [timeline.ttft_ms for timeline in timelines]
         spans["seen: TPOT"] = [timeline.tpot_ms for timeline in timelines]
         for name, found in spans.items():
-            rows.setdefault(name, {"stage": name})[f"at_once_{load}_ms"] = median(found)
+            rows.setdefault(name, {"stage, ms": name})[f"{load} at once"] = median(found)
     return list(rows.values())
 
 
 # ---- the report
 
 
-def print_comparison(rows: Sequence[dict[str, Any]]) -> None:
-    print(f"\n{'ms':<16}{'bare':>9}{'cluster':>9}{'ratio':>7}")
-    for row, name in itertools.product(rows, ("ttft", "tpot")):
-        bare, ours = row[f"bare_{name}_ms"], row[f"cluster_{name}_ms"]
-        label = f"{name.upper()}, {row['at_once']} at once"
-        print(f"{label:<16}{bare:>9.2f}{ours:>9.2f}{row[f'{name}_ratio']:>7.2f}")
-
-
-def print_stages(rows: Sequence[dict[str, Any]]) -> None:
-    print(f"\n{'stage, ms':<70}" + "".join(f"{f'{load} at once':>11}" for load in LOADS))
+def print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A column per key; the first names the row."""
+    title, *columns = rows[0]
+    print(f"\n{title:<46}" + "".join(f"{column:>11}" for column in columns))
     for row in rows:
-        cells = "".join(f"{row[f'at_once_{load}_ms']:>11.2f}" for load in LOADS)
-        print(f"{row['stage']:<70}{cells}")
+        print(f"{row[title]:<46}" + "".join(f"{row[column]:>11.2f}" for column in columns))
 
 
 def parse() -> argparse.Namespace:
@@ -415,44 +355,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompt-tokens", type=int, default=128, help="about (default: 128)")
     parser.add_argument("--output-tokens", type=int, default=32, help="per request, >= 3")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
-    options = parser.parse_args()
-    if options.rounds < 1 or options.output_tokens < 3:
-        parser.error("--rounds must be >= 1 and --output-tokens >= 3")
-    return options
+    return parser.parse_args()
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    options = parse()
-    load_before = os.getloadavg()[0]
-    config = config_of()
-    say("loading the bare engine")
-    bare = Bare(config)
-    served = served_model(gateway_setup(config, GATEWAY))
-    shape = Shape(options.prompt_tokens, options.output_tokens)
-    rounds = Rounds(shape, bare, served.language.encode)
-    comparison = run_on(config, lambda address: rounds.compare(address, options.rounds, say))
-    print_comparison(comparison)
-    with tempfile.TemporaryDirectory() as folder:
-        stages = measure_stages(Path(folder), rounds, bare, options.rounds)
-    print_stages(stages)
-    print(f"\nload average before: {load_before:.1f}; prompt tokens: {rounds.prompt_tokens}")
-    if options.json:
-        figures = {
-            "rounds": options.rounds,
-            "prompt_tokens": rounds.prompt_tokens,
-            "output_tokens": shape.output_tokens,
-            "load_average_before": load_before,
-            "comparison": comparison,
-            "stages": stages,
-        }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-def run_on(config: ClusterConfig, work: Callable[[str], T]) -> T:
+def on_cluster(config: ClusterConfig, work: Callable[[str], T]) -> T:
     """`work(address)` on a cluster that lives as long."""
     say("starting 1P1D")
     cluster = LiveCluster.start(config)
@@ -462,20 +372,34 @@ def run_on(config: ClusterConfig, work: Callable[[str], T]) -> T:
         cluster.stop()
 
 
-def measure_stages(folder: Path, rounds: Rounds, bare: Bare, count: int) -> list[dict[str, Any]]:
-    """The stages of `count` recorded rounds, after one that warms up."""
-    config = config_of(record=str(folder))
-    seen: dict[int, list[Timeline]] = {load: [] for load in LOADS}
+def main() -> None:
+    options = parse()
+    figures: dict[str, Any] = {"load_average_before": os.getloadavg()[0], **vars(options)}
+    say("loading the bare engine")
+    bare = Bare(config_of())
+    asker = Asker(bare, served_model(gateway_setup(config_of(), GATEWAY)), options)
 
-    def work(address: str) -> None:
-        for number, load in itertools.product(range(count + 1), LOADS):
-            found = rounds.cluster(address, load)
-            say(f"recorded round {number}/{count}  {load} at once: {summary(found)}")
-            if number:
-                seen[load] += found
+    def compare(address: str) -> Seen:
+        ways = {"bare": asker.bare, "cluster": partial(asker.cluster, address)}
+        return take_turns(ways, options.rounds)
 
-    run_on(config, work)
-    return stage_rows(seen, Recordings(folder, config, bare.layers), bare)
+    def record(address: str) -> Seen:
+        return take_turns({"recorded": partial(asker.cluster, address)}, options.rounds)
+
+    seen = on_cluster(config_of(), compare)
+    figures["comparison"] = compared(seen)
+    print_rows(figures["comparison"])
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(record=folder)
+        seen = on_cluster(config, record)
+        recordings = Recordings(Path(folder), config, bare.layers)
+    figures["stages"] = stage_rows(seen, recordings, bare)
+    print_rows(figures["stages"])
+    print("* while the next iteration runs: not part of TPOT")
+    load = figures["load_average_before"]
+    print(f"prompts of {asker.prompt_tokens} tokens; load average before: {load:.1f}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2, default=str) + "\n")
 
 
 if __name__ == "__main__":

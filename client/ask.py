@@ -62,7 +62,7 @@ def generate_request(prompt: Prompt, options: Options) -> pb.GenerateRequest:
         if name in SAMPLING:
             fill(ask.sampling, name, value, f"sampling.{name}")
         elif name == "stop" and isinstance(value, str):
-            ask.stop.append(value)  # one string is not a list of its letters
+            fill(ask, name, [value], name)  # one string is not a list of its letters
         elif name not in ("request_id", "timeout_s"):
             fill(ask, name, value, name)
     if ask.ByteSize() > MESSAGE_BYTES_MAX:

@@ -99,27 +99,23 @@ def _create(config: ClusterConfig) -> Actors:
         for index in range(pool.count)
     ]
     gateway_id = GatewayId("gateway-0")
+    # Every setup before any actor: a config that cannot work leaves nothing running.
+    for_controller = controller_setup(config, tuple(w for w, _ in worker_ids), (gateway_id,))
+    for_gateway = gateway_setup(config, gateway_id)
+    for_workers = {w: (pool, worker_setup(config, pool, w)) for w, pool in worker_ids}
     named: dict[str, Any] = {"namespace": namespace}
     try:
-        controller = (
-            controller_class()
-            .options(name=CONTROLLER, **named)
-            .remote(controller_setup(config, tuple(w for w, _ in worker_ids), (gateway_id,)))
-        )
+        controller = controller_class().options(name=CONTROLLER, **named).remote(for_controller)
     except ValueError:
         raise ConfigError(
             f"ray.namespace: a cluster named {namespace} runs here already; choose another"
         ) from None
-    gateway = (
-        gateway_class()
-        .options(name=gateway_name(gateway_id), **named)
-        .remote(gateway_setup(config, gateway_id))
-    )
+    gateway = gateway_class().options(name=gateway_name(gateway_id), **named).remote(for_gateway)
     workers = {
         worker_id: worker_class()
         .options(name=worker_name(worker_id), **named, **_ray_options(pool))
-        .remote(worker_setup(config, pool, worker_id))
-        for worker_id, pool in worker_ids
+        .remote(setup)
+        for worker_id, (pool, setup) in for_workers.items()
     }
     return Actors(controller, gateway, workers)
 
@@ -133,6 +129,9 @@ def _ray_options(pool: PoolConfig) -> dict[str, Any]:
             "env_vars": {
                 "OMP_NUM_THREADS": str(pool.threads),
                 "NUMBA_NUM_THREADS": str(pool.threads),
+                # Idle OpenMP threads would spin on cores that other workers share.
+                "OMP_WAIT_POLICY": "passive",
+                "GOMP_SPINCOUNT": "100",
             }
         },
     }

@@ -59,6 +59,13 @@ def gateway_setup(config: ClusterConfig, gateway_id: GatewayId) -> GatewaySetup:
     )
 
 
+def worker_ids(config: ClusterConfig) -> tuple[WorkerId, ...]:
+    """The ids of all workers of all pools, pool by pool."""
+    return tuple(
+        WorkerId(f"{pool.name}-{index}") for pool in config.pools for index in range(pool.count)
+    )
+
+
 def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -> WorkerSetup:
     """What a worker needs. Raises ConfigError if the model is not there."""
     path, _ = resolve(config.model)
@@ -66,6 +73,7 @@ def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -
     return WorkerSetup(
         namespace=config.ray.namespace,
         worker_id=worker_id,
+        peers=tuple(other for other in worker_ids(config) if other != worker_id),
         pool=pool.name,
         role=pool.role,
         limits=WorkerLimits(

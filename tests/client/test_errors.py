@@ -73,7 +73,7 @@ async def test_every_status_is_raised_by_streams_and_calls_alike(kind: str) -> N
                 with pytest.raises(SplitweaveError, match="so it is") as caught:
                     await client.call(method, *arguments)
                 assert type(caught.value) is expected
-            assert wire.ids == ["Generate", "Status"]
+            assert wire.methods == ["Generate", "Status"]
             await client.close()
 
 

@@ -81,7 +81,7 @@ def test_an_address_that_does_not_answer_is_named(
 
 def test_a_refused_token_says_where_tokens_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     fails(monkeypatch, ray.exceptions.AuthenticationError("invalid token"))
-    with pytest.raises(ConfigError, match="the cluster refused our token.*RAY_AUTH_TOKEN_PATH"):
+    with pytest.raises(ConfigError, match=r"the cluster refused our token.*RAY_AUTH_TOKEN_PATH"):
         sut.connect(config("auto"))
 
 

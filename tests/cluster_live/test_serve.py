@@ -35,7 +35,7 @@ def test_what_is_not_given_keeps_the_files_word() -> None:
     ("given", "path", "value"),
     [
         (Overrides(model="/m/llama.gguf"), ("model", "path"), "/m/llama.gguf"),
-        (Overrides(host="0.0.0.0"), ("gateway", "host"), "0.0.0.0"),  # noqa: S104
+        (Overrides(host="0.0.0.0"), ("gateway", "host"), "0.0.0.0"),
         (Overrides(port=0), ("gateway", "port"), 0),
         (Overrides(prefill=3), ("pools", 0, "count"), 3),
         (Overrides(decode=5), ("pools", 1, "count"), 5),
@@ -59,13 +59,13 @@ def pools(*roles: Role) -> ClusterConfig:
 
 
 def test_a_count_for_a_role_that_no_pool_has_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--decode: needs one pool with role decode.*is none"):
+    with pytest.raises(ConfigError, match=r"--decode: needs one pool with role decode.*is none"):
         override(pools(Role.MIXED), Overrides(decode=2))
 
 
 def test_a_count_for_a_role_that_two_pools_have_is_refused_with_their_names() -> None:
     two = pools(Role.PREFILL, Role.PREFILL, Role.DECODE)
-    with pytest.raises(ConfigError, match="--prefill: needs one pool.*there is p0, p1"):
+    with pytest.raises(ConfigError, match=r"--prefill: needs one pool.*there is p0, p1"):
         override(two, Overrides(prefill=2))
     assert override(two, Overrides(decode=4)).workers == 6
 

@@ -191,7 +191,7 @@ REFUSED: dict[str, Callable[[CpuKernels], object]] = {
     r"\(3, 2\)": lambda cpu: _rope(cpu, q_THD=ONES(2, 3, 32)),
     r"\[2, 1, 32\]": lambda cpu: _rope(cpu, k_TGD=ONES(2, 1, 32)),
     r"rows of q, k, positions and slots": lambda cpu: _rope(cpu, slots_T=torch.zeros(1).int()),
-    r"\(32, 1, 2\)": lambda cpu: _rope(cpu, q_THD=ONES(2, 32, 4).transpose(1, 2)),
+    r"\(128, 1, 4\)": lambda cpu: _rope(cpu, q_THD=ONES(2, 32, 4).transpose(1, 2)),
 }  # fmt: skip
 
 

@@ -115,9 +115,7 @@ STEP = {"now_ns": 1, "event": {"@": "ClientGone", "request_id": "r"}, "effects":
         (b'{"now_ns": "\xff"}', "can't decode byte 0xff"),
     ],
 )
-def test_a_spoiled_line_is_refused_by_file_and_number(
-    path: Path, line: bytes, reason: str
-) -> None:
+def test_a_spoiled_line_is_refused_by_file_and_number(path: Path, line: bytes, reason: str) -> None:
     write(path, NAMED)
     path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(record.RecordingError) as caught:

@@ -15,9 +15,7 @@ from splitweave.proto import admin_pb2, inference_pb2, move, requests, views
 from splitweave.proto.gateway_events import RejectCode
 
 FILES = (inference_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
-MESSAGES = {
-    name: message for file in FILES for name, message in file.message_types_by_name.items()
-}
+MESSAGES = {name: message for file in FILES for name, message in file.message_types_by_name.items()}
 ENUMS = {name: enum for file in FILES for name, enum in file.enum_types_by_name.items()}
 
 

@@ -23,7 +23,7 @@ class Called:
         settled: Future[Any] = Future()
         try:
             settled.set_result(self.value())
-        except Exception as error:  # noqa: BLE001  (as Ray hands over whatever was raised)
+        except Exception as error:  # as Ray hands over whatever was raised
             settled.set_exception(error)
         return settled
 

@@ -69,15 +69,17 @@ class Wire:
 
     answers: list[Sequence[Any]]
     requests: list[Any] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)  # of the methods called
+    methods: list[str] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
     remaining_s: list[float | None] = field(default_factory=list)
     address: str = ""
 
     async def say(self, method: str, request: Any, context: Any) -> AsyncIterator[Any]:
         self.requests.append(request)
-        self.ids.append(method)
+        self.methods.append(method)
+        self.called.set()
         self.remaining_s.append(context.time_remaining())
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         for item in answer:

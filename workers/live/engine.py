@@ -40,6 +40,11 @@ class Engine(Protocol):
         """Bytes of one block over all layers."""
         ...
 
+    @property
+    def blocks(self) -> int:
+        """How many KV blocks there are."""
+        ...
+
     def run(self, batch: Batch, on_layer: Callable[[int], None]) -> tuple[SampledToken | None, ...]:
         """Compute a batch: its KV into its blocks, one token per chunk that draws.
 
@@ -70,6 +75,7 @@ class TorchEngine:
     def __init__(self, decoder: Decoder, cache: KvCache, device: str = "cpu") -> None:
         self.spec = decoder.spec
         self.block_bytes = cache.block_bytes
+        self.blocks = cache.blocks
         self.cache = cache
         self._decoder = decoder
         self._device = device

@@ -15,6 +15,7 @@ class WorkerSetup:
 
     namespace: str
     worker_id: WorkerId
+    peers: tuple[WorkerId, ...]  # the other workers there may be
     pool: str
     role: Role
     limits: WorkerLimits

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import ray
 import torch
-from ray.exceptions import RayError
 
 from ...proto.effects import (
     CloseLease,
@@ -25,7 +24,7 @@ from ...proto.effects import (
 from ...proto.ids import Incarnation, WorkerKey
 from ...proto.move import Copy
 from ...proto.timers import ClearTimer, SetTimer
-from ...proto.views import Speed, WorkerInfo
+from ...proto.views import WorkerInfo
 from ...proto.worker_events import PeerLost, WorkerStarted
 from ..core.core import WorkerCore
 from .copier import Copier
@@ -33,15 +32,14 @@ from .core_shell import CoreShell
 from .engine import Engine, load_engine
 from .engine_loop import EngineLoop
 from .loop_thread import LoopThread
+from .peers import Peers
 from .post import Post, worker_name
 from .recording import open_recorder
 from .setup import WorkerSetup
 from .transport import CopyHeader, Endpoint, PairBackend, Transport
+from .warm_up import warm_up
 
 log = logging.getLogger(__name__)
-ENDPOINT_TIMEOUT_S = 5.0
-# Before anything is measured: a guess for a small model on CPU.
-FIRST_SPEED = Speed(iteration_ns=20e6, token_ns=2e6)
 
 
 class Worker:
@@ -53,7 +51,6 @@ class Worker:
         self._key = WorkerKey(setup.worker_id, Incarnation(time.time_ns() // 1_000_000))
         self._early: list[Any] = []
         self._shell: CoreShell | None = None
-        self._endpoints: dict[WorkerKey, Endpoint] = {}
         self._endpoint: Endpoint | None = None
         self._error = ""
         self._thread = LoopThread("worker", self._main)
@@ -63,9 +60,9 @@ class Worker:
         if key is None or key == self._key:
             self._thread.call_soon(self._take, events)
 
-    def endpoint(self, key: WorkerKey) -> Endpoint | None:
-        """Where this incarnation receives KV; None if `key` is not it."""
-        return self._endpoint if key == self._key else None
+    def endpoint(self, key: WorkerKey | None) -> Endpoint | None:
+        """Where `key` (None: whichever lives) receives KV; None if it is not this one."""
+        return self._endpoint if key is None or key == self._key else None
 
     def land(self, key: WorkerKey, header: CopyHeader, copy: Copy) -> None:
         """A peer announces a copy."""
@@ -86,6 +83,7 @@ class Worker:
             self._error = f"worker {setup.worker_id}: {error}"
             return
         self._post = Post(setup.namespace)
+        self._peers = Peers(self._post)
         info = self._info(engine)
         core = WorkerCore(info, setup.limits, engine.spec.layers)
         recorder = open_recorder(setup.record, f"{self._key.worker_id}-{self._key.incarnation}")
@@ -95,6 +93,7 @@ class Worker:
         self._shell = shell
         shell.post(WorkerStarted())
         self._take(self._early)
+        await self._peers.greet(setup.peers)
 
     def _load(self) -> Engine:
         setup = self._setup
@@ -105,6 +104,7 @@ class Worker:
             device=setup.device,
             threads=setup.threads,
         )
+        self._speed = warm_up(engine, setup.block_tokens)
         self._transport = Transport(
             self._key, _address(), self._announce, backend=_backend(setup.device)
         )
@@ -127,7 +127,7 @@ class Worker:
             block_tokens=setup.block_tokens,
             block_bytes=engine.block_bytes,
             context_tokens_max=min(limit, engine.spec.context_tokens),
-            speed=FIRST_SPEED,
+            speed=self._speed,
         )
 
     def _take(self, events: Sequence[Any]) -> None:
@@ -140,6 +140,7 @@ class Worker:
                     _end_fenced(self._key)
                 # A pair that sat idle would else cost its next life's first copy.
                 self._transport.close_pair(event.key)
+                self._peers.forget(event.key)
             self._shell.post(event)
 
     def _perform(self, effect: WorkerEffect) -> None:
@@ -163,20 +164,18 @@ class Worker:
 
     def _start_copy(self, copy: Copy) -> None:
         """From any thread: send now if the peer's endpoint is known, else find it."""
-        endpoint = self._endpoints.get(copy.target)
+        endpoint = self._peers.known(copy.target)
         if endpoint is not None:
             self._copier.start(copy, endpoint)
         else:
             asyncio.run_coroutine_threadsafe(self._find_and_start(copy), self._thread.loop)
 
     async def _find_and_start(self, copy: Copy) -> None:
-        handle = self._post.handle(worker_name(copy.target.worker_id))
-        endpoint = await _ask_endpoint(handle, copy.target) if handle is not None else None
+        endpoint = await self._peers.find(copy.target)
         if endpoint is None:
             self._copier.fail(copy, f"worker {copy.target} is gone")
-            return
-        self._endpoints[copy.target] = endpoint
-        self._copier.start(copy, endpoint)
+        else:
+            self._copier.start(copy, endpoint)
 
     def _announce(self, target: Endpoint, header: CopyHeader, copy: Copy) -> None:
         """From a transport thread: tell the target what is coming."""
@@ -190,15 +189,6 @@ def _end_fenced(key: WorkerKey) -> NoReturn:
     """We were taken for dead, and nobody listens to this life: Ray starts the next one."""
     log.critical("fenced worker=%s: ending", key)
     os._exit(1)
-
-
-async def _ask_endpoint(handle: Any, target: WorkerKey) -> Endpoint | None:
-    asked: asyncio.Future[Endpoint | None]
-    asked = asyncio.wrap_future(handle.endpoint.remote(target).future())
-    try:
-        return await asyncio.wait_for(asked, ENDPOINT_TIMEOUT_S)
-    except (RayError, TimeoutError):
-        return None
 
 
 def _backend(device: str) -> PairBackend | None:
@@ -227,8 +217,8 @@ class WorkerActor:
         """Mail for incarnation `key` (None: whichever lives)."""
         self._worker.deliver(key, events)
 
-    def endpoint(self, key: WorkerKey) -> Endpoint | None:
-        """Where this incarnation receives KV; None if `key` is not it."""
+    def endpoint(self, key: WorkerKey | None) -> Endpoint | None:
+        """Where `key` (None: whichever lives) receives KV; None if it is not this one."""
         return self._worker.endpoint(key)
 
     def land(self, key: WorkerKey, header: CopyHeader, copy: Copy) -> None:

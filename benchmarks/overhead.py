@@ -41,8 +41,12 @@ from splitweave.proto.ids import GatewayId, Incarnation, RequestId, WorkerId, Wo
 from splitweave.proto.record import read_steps
 from splitweave.proto.requests import Request
 from splitweave.proto.views import Role, Speed, WorkerInfo
-from splitweave.proto.worker_events import HandoverOffered, IterationDone, LeaseAsked
-from splitweave.proto.worker_events import RequestAssigned as Assigned
+from splitweave.proto.worker_events import (
+    HandoverOffered,
+    IterationDone,
+    LeaseAsked,
+    RequestAssigned,
+)
 from splitweave.workers.core.core import WorkerCore
 from splitweave.workers.live.engine import load_engine
 
@@ -88,9 +92,6 @@ def config_of(record: str = "") -> ClusterConfig:
     )
 
 
-# ---- the bare engine
-
-
 class Bare:
     """One engine, one core, no messages."""
 
@@ -120,7 +121,7 @@ class Bare:
         for number, token_ids in enumerate(prompts):
             request = self._request(str(number), token_ids, output_tokens)
             timelines[request.request_id] = Timeline(time.monotonic_ns())
-            step(Assigned(request=request))
+            step(RequestAssigned(request=request))
         while orders:
             batch = orders.pop().batch
             step(IterationDone(iteration=batch.iteration, sampled=self._run(batch)))
@@ -150,9 +151,6 @@ class Bare:
             block_bytes=self._engine.block_bytes, context_tokens_max=spec.context_tokens,
             speed=Speed(iteration_ns=20e6, token_ns=2e6),
         )  # fmt: skip
-
-
-# ---- the cluster
 
 
 async def ask_cluster(address: str, prompts: Sequence[str], output_tokens: int) -> list[Timeline]:
@@ -217,12 +215,9 @@ def compared(seen: Seen) -> list[dict[str, Any]]:
     rows = []
     for load, name in itertools.product(LOADS, ("ttft", "tpot")):
         found = {way: median(getattr(t, f"{name}_ms") for t in seen[way, load]) for way in WAYS}
-        ratio = found["cluster"] / found["bare"]
-        rows.append({"ms": f"{name.upper()}, {load} at once", **found, "ratio": ratio})
+        found["ratio"] = found["cluster"] / found["bare"]
+        rows.append({"ms": f"{name.upper()}, {load} at once", **found})
     return rows
-
-
-# ---- where the time goes
 
 
 @dataclass
@@ -259,13 +254,15 @@ class Recordings:
                 self.marks[request.request_id].at["gateway"] = now_ns
             case RequestArrived(request=request):
                 self.marks[request.request_id].at.setdefault("controller", now_ns)
-            case Assigned(request=request):
+            case RequestAssigned(request=request):
                 self.marks[request.request_id].at.setdefault("worker", now_ns)
             case TokensEmitted(chunks=chunks):
                 for chunk in chunks:
                     heard = self.marks[chunk.request_id].heard
                     if chunk.first_index == len(heard):  # not one that was sent again
                         heard += [now_ns] * len(chunk.tokens)
+            case _:
+                pass  # says nothing of a request's way
 
     def _replay(self, path: Path, core: WorkerCore, ran: str) -> None:
         moved: dict[str, str] = {}
@@ -277,17 +274,14 @@ class Recordings:
             elif isinstance(event, HandoverOffered):
                 self.marks[moved[event.move_id]].at.setdefault("offered", now_ns)
             if isinstance(event, IterationDone) and order is not None:
-                self._draw(order.batch, ordered_ns, now_ns)
+                for chunk in filter(lambda chunk: chunk.draw, order.batch.chunks):
+                    self.marks[chunk.request_id].ordered.append(ordered_ns)
+                    self.marks[chunk.request_id].drawn.append(now_ns)
             for effect in core.step(event, now_ns):
                 if isinstance(effect, RunIteration):
                     order, ordered_ns = effect, now_ns
                     for chunk in effect.batch.chunks:
                         self.marks[chunk.request_id].at.setdefault(ran, now_ns)
-
-    def _draw(self, batch: Batch, ordered_ns: int, now_ns: int) -> None:
-        for marks in (self.marks[chunk.request_id] for chunk in batch.chunks if chunk.draw):
-            marks.ordered.append(ordered_ns)
-            marks.drawn.append(now_ns)
 
 
 def stages_of(timeline: Timeline, marks: Marks) -> dict[str, list[float]]:
@@ -336,9 +330,6 @@ def stage_rows(seen: Seen, recordings: Recordings, bare: Bare) -> list[dict[str,
     return list(rows.values())
 
 
-# ---- the report
-
-
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     """A column per key; the first names the row."""
     title, *columns = rows[0]
@@ -380,7 +371,7 @@ def main() -> None:
     asker = Asker(bare, served_model(gateway_setup(config_of(), GATEWAY)), options)
 
     def compare(address: str) -> Seen:
-        ways = {"bare": asker.bare, "cluster": partial(asker.cluster, address)}
+        ways: dict[str, Way] = {"bare": asker.bare, "cluster": partial(asker.cluster, address)}
         return take_turns(ways, options.rounds)
 
     def record(address: str) -> Seen:
@@ -396,8 +387,7 @@ def main() -> None:
     figures["stages"] = stage_rows(seen, recordings, bare)
     print_rows(figures["stages"])
     print("* while the next iteration runs: not part of TPOT")
-    load = figures["load_average_before"]
-    print(f"prompts of {asker.prompt_tokens} tokens; load average before: {load:.1f}")
+    print(f"prompts of {asker.prompt_tokens} tokens")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2, default=str) + "\n")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from ...proto.ids import GatewayId, WorkerId
 from ...workers.live.post import CONTROLLER, gateway_name, worker_name
@@ -15,11 +15,13 @@ from ...workers.live.worker import worker_class
 from .config import ClusterConfig, ConfigError, PoolConfig
 from .controller import controller_class
 from .gateway import gateway_class
+from .model_path import check_model
 from .ray_session import connect, session_folder
 from .resources import check_resources
 from .setups import controller_setup, gateway_setup, worker_setup
 
 START_TIMEOUT_S = 180.0
+ANSWER_TIMEOUT_S = 30.0
 POLL_S = 0.2
 STOP_GRACE_S = 2.0
 Progress = Callable[[str, int, int], None]
@@ -56,6 +58,7 @@ class LiveCluster:
 
         Raises ConfigError for whatever the operator can mend; nothing is left running then.
         """
+        check_model(config.model)
         progress("starting Ray", 0, config.workers)
         embedded = connect(config)
         return cls._start_in(config, progress, embedded)
@@ -143,22 +146,32 @@ def _ray_options(pool: PoolConfig) -> dict[str, Any]:
 def _await_gateway(actors: Actors) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        try:
-            address, error = ray.get(actors.gateway.address.remote(), timeout=30)
-        except RayActorError as failure:
-            raise ConfigError(f"the gateway died at start: {failure}") from None
+        address, error = _gateway_address(actors)
         if error:
             raise ConfigError(error)
         if address:
-            return str(address)
+            return address
         time.sleep(POLL_S)
-    raise ConfigError(f"the gateway did not listen within {START_TIMEOUT_S:g} s")
+    raise ConfigError(
+        f"the gateway did not listen within {START_TIMEOUT_S:g} s; "
+        f"Ray's logs: {session_folder()}/logs"
+    )
+
+
+def _gateway_address(actors: Actors) -> tuple[str, str]:
+    try:
+        address, error = ray.get(actors.gateway.address.remote(), timeout=ANSWER_TIMEOUT_S)
+    except RayActorError as failure:
+        raise ConfigError(f"the gateway died at start: {failure}") from None
+    except GetTimeoutError:
+        return "", ""  # slow: the deadline bounds that
+    return str(address), str(error)
 
 
 def _await_workers(config: ClusterConfig, actors: Actors, progress: Progress) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
-        alive = sum(w.state == "alive" for w in _status(actors))
+        alive = _alive(actors)
         progress("loading the model", alive, config.workers)
         if alive >= config.workers:
             return
@@ -171,8 +184,13 @@ def _await_workers(config: ClusterConfig, actors: Actors, progress: Progress) ->
         time.sleep(POLL_S)
 
 
-def _status(actors: Actors) -> Any:
-    return ray.get(actors.controller.status.remote(), timeout=30).workers
+def _alive(actors: Actors) -> int:
+    """Workers that the controller counts as alive; 0 while it is slow or dying."""
+    try:
+        status = ray.get(actors.controller.status.remote(), timeout=ANSWER_TIMEOUT_S)
+    except (RayActorError, GetTimeoutError):
+        return 0  # Ray restarts it, the deadline bounds that
+    return sum(worker.state == "alive" for worker in status.workers)
 
 
 def _raise_worker_error(actors: Actors) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from ...workers.models.spec_file import read_spec
 from .config import ConfigError, ModelConfig
 
 DEMO = "demo"
@@ -22,6 +23,18 @@ def resolve(model: ModelConfig) -> tuple[Path, str]:
     if path.is_dir() and not (path / "config.json").is_file():
         raise ConfigError(f"model.path: {path}: no config.json in it")
     return path, model.name or _default_name(model, path)
+
+
+def check_model(model: ModelConfig) -> None:
+    """Refuse a model that no worker could load, in a second and before any worker is started.
+
+    Raises ConfigError. Its weights are the workers' to read: a file cut short there passes.
+    """
+    path, _ = resolve(model)
+    try:
+        read_spec(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.path: {error}") from None
 
 
 def _default_name(model: ModelConfig, path: Path) -> str:

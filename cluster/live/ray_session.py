@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def connect(config: ClusterConfig) -> bool:
     Raises ConfigError if the address does not answer or refuses our token.
     """
     address = config.ray.address
-    with _neutral_folder(), _quiet():
+    with _neutral_folder(), _quiet(), _own_sigterm():
         try:
             if address == "local":
                 _init("local", config)
@@ -71,6 +73,17 @@ def _neutral_folder() -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray puts a SIGTERM handler over ours, which ends the process without our clean end."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager

@@ -29,14 +29,16 @@ class Overrides:
 def serve(config_path: Path | None, overrides: Overrides) -> None:
     """Start, say where, wait for SIGINT or SIGTERM, stop everything.
 
-    Raises ConfigError for whatever the operator can mend.
+    Raises ConfigError for whatever the operator can mend, KeyboardInterrupt if
+    either signal comes before it serves; nothing is left running then.
     """
     config = override(load_config(config_path) if config_path else default_config(), overrides)
     console = Console(stderr=True)
-    stop = _stop_on_signal()
+    _interrupt_on_signal()
     with console.status("starting") as status:
         cluster = LiveCluster.start(config, _progress_to(status))
     try:
+        stop = _stop_on_signal()
         console.print(
             f"[green]serving[/green] {config.model.name or config.model.path} "
             f"on [bold]{cluster.address}[/bold]"
@@ -90,6 +92,12 @@ def _progress_to(status: Status) -> Progress:
         status.update(f"{what}: {done} of {total} workers ready")
 
     return show
+
+
+def _interrupt_on_signal() -> None:
+    """SIGINT (also where a shell's `&` had it ignored) and SIGTERM interrupt what runs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _stop_on_signal() -> threading.Event:

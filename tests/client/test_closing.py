@@ -161,6 +161,17 @@ async def test_closing_during_the_pause_before_a_retry_ends_with_cancelled() -> 
     assert len(wire.methods) == 1
 
 
+@pytest.mark.parametrize("method", ["generate", "cancel"])
+def test_a_client_closed_between_the_check_and_the_call_says_so_too(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's `close`, at the worst moment: after `check_open`, before the call."""
+    client = Client(NEVER)
+    monkeypatch.setattr(client._operations, "remaining_s", lambda machine: client.close())
+    with pytest.raises(Cancelled, match="the client is closed"):
+        getattr(client, method)("x")
+
+
 async def test_a_pause_before_a_retry_can_be_cancelled() -> None:
     async with wired([UNAVAILABLE]) as wire, AsyncClient(wire.address, retry=LONG) as client:
         task = asyncio.ensure_future(client.generate("x"))
@@ -192,10 +203,13 @@ async def test_the_result_of_a_failed_stream_is_what_failed_it() -> None:
 
 
 async def test_an_error_of_the_consumer_leaves_the_stream_and_cancels_it(hanging: Wire) -> None:
+    async def consume(client: AsyncClient) -> None:
+        async with client.stream("x") as stream:
+            async for _ in stream:
+                raise Overloaded("mine")  # not to be taken for the gateway's
+
     async with AsyncClient(hanging.address) as client:
         with pytest.raises(Overloaded, match="mine"):
-            async with client.stream("x") as stream:
-                async for _ in stream:
-                    raise Overloaded("mine")  # not to be taken for the gateway's
+            await consume(client)
         await hanging.left.wait()
         assert len(hanging.methods) == 1

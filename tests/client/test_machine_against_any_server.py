@@ -112,6 +112,14 @@ def test_a_message_that_is_not_in_order_is_a_broken_stream(indexes: tuple[int, .
     assert list(sut.request().emitted_token_ids) == [100, 101]
 
 
+def test_a_stream_that_advances_between_breaks_is_never_given_up() -> None:
+    sut = machine(tries_max=2)
+    for index in range(20):
+        sut.take(tokens(index))
+        sut.failed(Unavailable("x"), 0.0)
+    assert len(sut.request().emitted_token_ids) == 20
+
+
 def test_only_new_tokens_renew_patience() -> None:
     sut = machine(tries_max=3)
     sut.take(tokens(0))

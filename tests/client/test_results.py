@@ -65,7 +65,7 @@ def same(ours: Any, theirs: Any, name: str) -> None:
             same(our, their, name)
     elif dataclasses.is_dataclass(ours):
         agree(ours, theirs)
-    elif isinstance(ours, Enum) or name == "state" and isinstance(theirs, int):
+    elif isinstance(ours, Enum) or (name == "state" and isinstance(theirs, int)):
         assert str(ours) in WORDS_OF[theirs, name], name
     else:
         assert ours == theirs, name

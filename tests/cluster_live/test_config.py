@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from checkout import ROOT
-
 from splitweave.cluster.live.config import ClusterConfig, ConfigError, load_config
 from splitweave.cluster.live.config_page import page
 from splitweave.cluster.live.model_path import resolve

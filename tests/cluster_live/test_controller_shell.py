@@ -26,6 +26,7 @@ from stand_ins import Called, Mailbox
 SETUP = controller_setup(
     default_config(), (WorkerId("decode-0"), WorkerId("decode-1")), (GatewayId("gateway-0"),)
 )
+SPEED = Speed(iteration_ns=1.0, token_ns=1.0)
 
 
 class Handle:
@@ -59,15 +60,15 @@ def view(name: str, draining: bool = False) -> WorkerView:
     return WorkerView(
         key=key(name), role=Role.MIXED, observed_at_ns=0, draining=draining, waiting=0, running=0,
         backlog_tokens=0, blocks_total=8, blocks_free=8, blocks_held=0, blocks_cached=0,
-        blocks_leased=0, blocks_quarantined=0, speed=Speed(iteration_ns=1.0, token_ns=1.0),
+        blocks_leased=0, blocks_quarantined=0, speed=SPEED,
         requests=(),
     )  # fmt: skip
 
 
 def registered(name: str) -> WorkerRegistered:
     info = WorkerInfo(
-        key=key(name), role=Role.MIXED, pool="p", node="n", pid=3, block_tokens=16,
-        blocks_total=8, context_tokens_max=64, kv_bytes_per_token=4,
+        key=key(name), role=Role.MIXED, pool="p", node="n", pid=3, host="h", port=1,
+        blocks_total=8, block_tokens=16, block_bytes=64, context_tokens_max=64, speed=SPEED,
     )  # fmt: skip
     return WorkerRegistered(info=info, view=view(name), cached=())
 

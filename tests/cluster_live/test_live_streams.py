@@ -212,14 +212,9 @@ async def test_a_rejection_is_the_streams_only_item() -> None:
     items = table.streams.open(request(), None)
     first = asyncio.ensure_future(anext(items))
     await asyncio.sleep(0)
+    full = RejectCode.RESOURCE_EXHAUSTED
     table.shell.post(
-        RequestRejected(
-            request_id=R1,
-            epoch=Epoch(0),
-            code=RejectCode.RESOURCE_EXHAUSTED,
-            message="full",
-            retry_after_ns=7,
-        )  # fmt: skip
+        RequestRejected(request_id=R1, epoch=Epoch(0), code=full, message="full", retry_after_ns=7)
     )
     item = await first
     assert isinstance(item, FailStream)

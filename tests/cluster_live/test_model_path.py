@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from splitweave.cluster.live.config import ConfigError, ModelConfig
-from splitweave.cluster.live.model_path import demo_model, resolve
+from splitweave.cluster.live.model_path import check_model, demo_model, resolve
 
 
 def folder(path: Path) -> Path:
@@ -75,3 +75,24 @@ def test_a_demo_package_without_its_file_is_refused_with_its_folder(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
     with pytest.raises(ConfigError, match=f"no .gguf file in {tmp_path}"):
         demo_model()
+
+
+def test_the_demo_can_be_loaded() -> None:
+    check_model(ModelConfig(path="demo"))
+
+
+@pytest.mark.parametrize("head", [b"", b"GGUF", b"no model at all"])
+def test_a_file_that_is_no_gguf_is_refused_before_a_worker_starts(
+    tmp_path: Path, head: bytes
+) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(head)
+    with pytest.raises(ConfigError, match=r"^model\.path: .*m\.gguf: "):
+        check_model(ModelConfig(path=str(file)))
+
+
+def test_an_architecture_that_is_none_of_ours_is_refused_by_name(tmp_path: Path) -> None:
+    model = folder(tmp_path / "m")
+    (model / "config.json").write_text('{"architectures": ["FooForCausalLM"]}')
+    with pytest.raises(ConfigError, match="'FooForCausalLM' is not supported; one of: llama"):
+        check_model(ModelConfig(path=str(model)))

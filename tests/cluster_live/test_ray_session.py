@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,20 @@ def test_without_ray_there_is_no_session_folder() -> None:
     if ray.is_initialized():
         pytest.skip("another test's Ray is up")
     assert sut.session_folder() == ""
+
+
+def test_our_sigterm_handler_is_there_again_after_ray_has_put_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ours(_number: int, _frame: object) -> None: ...
+
+    def init(**_options: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        sut.connect(config("local"))
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -76,10 +76,14 @@ def test_an_option_beyond_its_keys_bound_is_refused_like_the_file() -> None:
 
 
 class Cluster:
-    """Stands in for a LiveCluster that is up."""
+    """Stands in for a LiveCluster that is up. Who reads its address, to say it, gets a SIGTERM."""
 
-    address = "127.0.0.1:7999"
     stopped = 0
+
+    @property
+    def address(self) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "127.0.0.1:7999"
 
     def stop(self) -> None:
         self.stopped += 1
@@ -96,14 +100,13 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, signals: None) -> tuple[Cluster, list[ClusterConfig]]:
-    """A cluster that comes up at once; a SIGTERM is under way by then."""
+    """A cluster that comes up at once, and is told to stop while `serve` says where it is."""
     del signals
     cluster, configs = Cluster(), []
 
     def start(config: ClusterConfig, progress: Any) -> Cluster:
         configs.append(config)
         progress("loading the model", 1, 3)
-        signal.raise_signal(signal.SIGTERM)
         return cluster
 
     monkeypatch.setattr(sut.LiveCluster, "start", start)
@@ -142,6 +145,22 @@ def test_a_failure_while_serving_still_stops_the_cluster(
     with pytest.raises(BrokenPipeError):
         sut.serve(None, Overrides())
     assert started[0].stopped == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_it_serves_interrupts_the_start(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, signals: None
+) -> None:
+    """It used to be heeded only when every worker had come up, 180 s at worst."""
+    del signals
+
+    def start(_config: ClusterConfig, _progress: Any) -> None:
+        signal.raise_signal(number)
+        raise AssertionError("the start went on")
+
+    monkeypatch.setattr(sut.LiveCluster, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        sut.serve(None, Overrides())
 
 
 def test_a_second_interrupt_is_the_default_one(signals: None) -> None:

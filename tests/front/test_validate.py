@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,8 +7,15 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from scripted_front import CONTEXT, EOS, SERVED, VOCABULARY
+from splitweave.cluster.live.front import limits
 from splitweave.cluster.live.front.refusals import Refused
-from splitweave.cluster.live.front.validate import INLINE_CHARS_MAX, Ask, Validator
+from splitweave.cluster.live.front.validate import (
+    INLINE_CHARS_MAX,
+    Ask,
+    Validator,
+    draw_request_id,
+    draw_seed,
+)
 from splitweave.proto import inference_pb2 as pb
 from splitweave.proto.blocks import block_hashes
 from splitweave.proto.inference_pb2 import GenerateRequest, SamplingParams
@@ -52,6 +60,21 @@ BAD: dict[str, tuple[GenerateRequest, str, str]] = {
     "model": (GenerateRequest(text="x", model="gpt"), "model", "served is 'scripted'"),
     "id": (GenerateRequest(text="x", request_id="a b"), "request_id", "1 to 128 characters"),
     "no seed": (GenerateRequest(text="x", skip_tokens=1), "sampling.seed", "is missing"),
+    "many stop ids": (
+        GenerateRequest(text="x", stop_token_ids=[1] * 257), "stop_token_ids", "has 257; at most 256"
+    ),
+    "many messages": (
+        GenerateRequest(chat=chat(*[("user", "x")] * 4097)), "chat.messages", "4097; at most 4096"
+    ),
+    "emitted id": (
+        GenerateRequest(text="x", emitted_token_ids=[1, 999], sampling=SamplingParams(seed=1)),
+        "emitted_token_ids[1]", "is 999; the vocabulary has 264 tokens",
+    ),
+    "long id": (GenerateRequest(text="x", request_id="a" * 129), "request_id", "1 to 128"),
+    "empty id": (GenerateRequest(text="x", request_id=""), "request_id", "1 to 128"),
+    "date": (
+        GenerateRequest(text="x", rendered_at_s=2**62), "rendered_at_s", "at most 253402300799"
+    ),
     "both": (
         GenerateRequest(text="x", skip_tokens=1, emitted_token_ids=[1]), "skip_tokens", "together"
     ),
@@ -158,3 +181,80 @@ def test_what_the_client_has_reaches_the_cluster_as_emitted() -> None:
     assert ask.request.emitted == (1, 2)
     assert ask.skip_tokens == 2
     assert len(VOCABULARY) > 256
+
+
+# Every field at the end of its range that is still allowed.
+FURTHEST: dict[str, GenerateRequest] = {
+    "request_id": GenerateRequest(text="x", request_id="a.B_-:9" + "x" * 121),
+    "a retry of the longest id": GenerateRequest(text="x", request_id="x" * 128 + ":retry-999999"),
+    "model": GenerateRequest(text="x", model="scripted"),
+    "token_ids": GenerateRequest(token_ids=tokens(len(VOCABULARY) - 1)),
+    "chat": GenerateRequest(chat=chat(*[("u", "")] * 800)),
+    "max_tokens": GenerateRequest(text="x", max_tokens=1),
+    "stop": GenerateRequest(text="x", stop=["s" * limits.STOP_CHARS_MAX] * limits.STOPS_MAX),
+    "stop_token_ids": GenerateRequest(text="x", stop_token_ids=[263] * limits.STOP_TOKEN_IDS_MAX),
+    "ignore_eos": GenerateRequest(text="x", ignore_eos=True),
+    "skip_tokens": GenerateRequest(text="x", skip_tokens=9, sampling=SamplingParams(seed=0)),
+    "emitted_token_ids": GenerateRequest(
+        text="x", emitted_token_ids=[263], sampling=SamplingParams(seed=0)
+    ),
+    "rendered_at_s": GenerateRequest(text="x", rendered_at_s=limits.RENDERED_AT_S_MAX),
+}
+FURTHEST_SAMPLING: dict[str, tuple[SamplingParams, ...]] = {
+    "temperature": (SamplingParams(temperature=0.0), SamplingParams(temperature=100.0)),
+    "top_k": (SamplingParams(top_k=0), SamplingParams(top_k=2**32 - 1)),
+    "top_p": (SamplingParams(top_p=1e-9), SamplingParams(top_p=1.0)),
+    "min_p": (SamplingParams(min_p=0.0), SamplingParams(min_p=1.0)),
+    "repetition_penalty": (
+        SamplingParams(repetition_penalty=1e-9), SamplingParams(repetition_penalty=1e9),
+    ),
+    "presence_penalty": (
+        SamplingParams(presence_penalty=-2.0), SamplingParams(presence_penalty=2.0),
+    ),
+    "frequency_penalty": (
+        SamplingParams(frequency_penalty=-2.0), SamplingParams(frequency_penalty=2.0),
+    ),
+    "seed": (SamplingParams(seed=0), SamplingParams(seed=limits.SEED_MAX)),
+    "logprobs": (SamplingParams(logprobs=0), SamplingParams(logprobs=limits.LOGPROBS_MAX)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", FURTHEST.values(), ids=FURTHEST)
+def test_the_end_of_every_range_is_allowed(ask: GenerateRequest) -> None:
+    check(ask)
+
+
+@pytest.mark.parametrize("name", FURTHEST_SAMPLING)
+def test_the_ends_of_every_sampling_range_are_allowed_and_kept(name: str) -> None:
+    for params in FURTHEST_SAMPLING[name]:
+        request = check(GenerateRequest(text="x", sampling=params)).request
+        assert getattr(request.sampling, name) == getattr(params, name)
+
+
+def test_no_field_of_the_protocol_is_without_a_case() -> None:
+    fields = {field.name for field in GenerateRequest.DESCRIPTOR.fields}
+    assert fields - {"text", "sampling"} <= set(FURTHEST)
+    assert {field.name for field in SamplingParams.DESCRIPTOR.fields} == set(FURTHEST_SAMPLING)
+
+
+def test_an_id_of_another_alphabet_is_refused_and_a_newline_is_no_end() -> None:
+    for bad in ("a/b", "ü", "a\n", "a:retry-1\n", " a"):
+        assert "request_id" in violations(GenerateRequest(text="x", request_id=bad))
+
+
+def test_a_prompt_of_no_tokens_is_refused_by_its_kind() -> None:
+    class Silent:
+        def encode(self, text: str) -> list[int]:
+            del text
+            return []
+
+    served = dataclasses.replace(SERVED, language=Silent())  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as threads, pytest.raises(Refused, match="text: has no tokens"):
+        asyncio.run(Validator(served, threads).check(GenerateRequest(text="x")))
+
+
+def test_seeds_that_are_drawn_differ_and_are_in_range() -> None:
+    seeds = {draw_seed() for _ in range(100)}
+    assert len(seeds) == 100
+    assert all(0 <= seed <= limits.SEED_MAX for seed in seeds)
+    assert len({draw_request_id() for _ in range(100)}) == 100

@@ -1,6 +1,7 @@
 """The .proto files say the same as the dataclasses, the gateway and the SDK."""
 
 import dataclasses
+import itertools
 import re
 from enum import Enum
 from typing import Any
@@ -125,7 +126,7 @@ def fields_without_comment(name: str) -> list[str]:
     lines = (ROOT / "proto" / name).read_text().splitlines()
     return [
         line.split("=")[0].split()[-1]
-        for above, line in zip(lines, lines[1:], strict=False)
+        for above, line in itertools.pairwise(lines)
         if re.match(r"\s+[\w. ]+ = \d+;", line)
         if not above.strip().startswith("//")
     ]

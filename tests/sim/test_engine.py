@@ -30,6 +30,7 @@ from splitweave.sim.engine import Engine
 from splitweave.sim.errors import InvariantBroken
 from splitweave.sim.links import Links, LinkSpec
 from splitweave.sim.queue import EventQueue
+from splitweave.sim.shell import QueueShell
 from splitweave.sim.streams import TrueStream
 
 SIZE, LAYERS = 4, 2
@@ -46,7 +47,8 @@ REQUEST = Request(
 class Pair:
     """Two workers, a and b, one link of 1 byte/ns, and a log of what each core was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, token_ns: int = 0) -> None:
+        self.token_ns = token_ns
         self.queue = EventQueue()
         self.links = Links(1)
         self.truth = TrueStream(REQUEST)
@@ -63,7 +65,7 @@ class Pair:
     def _start(self, name: str) -> Engine:
         key = WorkerKey(WorkerId(name), Incarnation(1))
         self.links.attach(key.worker_id, LinkSpec(bytes_per_s=1e9, latency_ns=10))
-        cost = Affine(iteration_base_ns=1000, token_ns=0)
+        cost = Affine(iteration_base_ns=1000, token_ns=self.token_ns)
         content = BlockContent(16, SIZE, LAYERS)
         engine = Engine(_info(key), LAYERS, cost, content, self)
 
@@ -256,3 +258,120 @@ def test_sent_and_landed_bytes_are_blocks_times_layers() -> None:
     ends = [event for _, _, event in pair.log]
     assert [type(end) for end in ends] == [CopySent, BlocksLanded]
     assert [end.transfer_bytes for end in ends] == [200, 200]
+
+
+def test_time_is_the_cost_models_and_all_of_it_is_counted() -> None:
+    pair = Pair(token_ns=7)
+    pair.prefill(pair.a)
+    pair.queue.run_until(5000)
+    assert pair.log[0][0] == 1000 + 10 * 7
+    pair.decode(pair.a, (0, 1, 2))
+    assert pair.log[1][0] == 5000 + 1000 + 7
+    assert (pair.a.iterations, pair.a.busy_ns) == (2, 1070 + 1007)
+    assert (pair.b.iterations, pair.b.busy_ns) == (0, 0)
+
+
+def _under_shell(pair: Pair) -> QueueShell:
+    """Puts a process, which can freeze, around engine a."""
+
+    def step(event: Any, now_ns: int) -> list[Any]:
+        pair.log.append((now_ns, "a", event))
+        return []
+
+    shell = QueueShell(pair.queue, step, lambda effect: None, None)
+    pair.a.connect(pair.queue, pair.links, shell.post, shell.run)
+    return shell
+
+
+def test_a_frozen_process_starts_no_copy_and_hears_no_end_until_the_thaw() -> None:
+    pair = Pair()
+    shell = _under_shell(pair)
+    pair.b.open_lease(MOVE)
+    pair.prefill(pair.a, (_copy(pair, (0, 1, 2), (0, 1, 2), last_layer=1),))
+    pair.queue.run_until(100)
+    shell.freeze()
+    pair.queue.run_until(7000)
+    assert pair.log == []
+    shell.thaw()
+    pair.queue.run_until(9000)
+    landed = [(7300, "a", "CopySent"), (7310, "b", "BlocksLanded")]
+    assert pair.kinds() == [(7000, "a", "IterationDone"), *landed]
+
+
+def test_a_copy_under_way_leaves_a_frozen_process_all_the_same() -> None:
+    pair = Pair()
+    shell = _under_shell(pair)
+    pair.prefill(pair.a)
+    pair.queue.run_until(2000)
+    pair.b.open_lease(MOVE)
+    pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
+    shell.freeze()
+    pair.queue.run_until(4000)
+    assert pair.kinds()[1:] == [(2610, "b", "BlocksLanded")]
+    assert pair.decode(pair.b, (0, 1, 2)) == pair.truth.output(1)
+
+
+def test_a_dead_process_ends_nothing_and_takes_nothing_in() -> None:
+    pair = Pair()
+    pair.prefill(pair.b)
+    pair.a.start(_copy(pair, (0,), (9,)))
+    pair.queue.run_until(205)
+    pair.b.close()  # the last byte has left and is in the air
+    pair.queue.run_until(5000)
+    assert pair.kinds() == [(200, "a", "CopySent")]
+
+
+def test_the_target_dies_while_a_copy_leaves_and_the_source_hears_of_it() -> None:
+    pair = Pair()
+    pair.a.start(_copy(pair, (0,), (9,)))
+    del pair.engines[pair.b.key]
+    pair.queue.run_until(5000)
+    assert pair.kinds() == [(200, "a", "CopyFailed")]
+    assert "worker b#1 is gone" in pair.log[0][2].reason
+
+
+def test_a_copy_reads_its_source_when_the_last_byte_leaves() -> None:
+    pair = Pair()
+    pair.prefill(pair.a)
+    pair.queue.run_until(2000)
+    pair.b.open_lease(MOVE)
+    pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
+    pair.queue.run_until(2500)
+    memory = pair.a.content
+    assert memory is not None
+    memory.write(_copy(pair, (9,), (1,)), memory.read(_copy(pair, (9,), (1,))))
+    pair.queue.run_until(5000)
+    assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
+
+
+def test_the_lease_of_another_move_lets_nothing_in() -> None:
+    pair = Pair()
+    pair.prefill(pair.a)
+    pair.queue.run_until(2000)
+    pair.b.open_lease(MoveId("other"))
+    pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
+    pair.queue.run_until(5000)
+    assert pair.kinds()[-1][2] == "BlocksLanded"
+    assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
+
+
+def test_a_damaged_copy_writes_nothing() -> None:
+    pair = Pair()
+    pair.prefill(pair.a)
+    pair.queue.run_until(2000)
+    pair.b.open_lease(MOVE)
+    pair.links.trouble(0.0, 1.0)
+    pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
+    pair.queue.run_until(5000)
+    assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
+
+
+def test_unchecked_tokens_depend_on_seed_and_position_alone() -> None:
+    pair = Pair()
+    pair.a.content = pair.b.content = None
+    for engine, table in ((pair.a, (0, 1, 2)), (pair.b, (5, 3, 8))):
+        engine.iterate(RunIteration(batch=_batch(REQUEST.token_ids, 0, table)))
+    pair.a.iterate(RunIteration(batch=_batch((7,), 10, (0, 1, 2))))
+    pair.queue.run_until(5000)
+    first, second, third = (event.sampled[0].token_id for _, _, event in pair.log)
+    assert first == second != third

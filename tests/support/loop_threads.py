@@ -41,6 +41,8 @@ def ending(shell: Any) -> Iterator[Any]:
 async def _cancel_all(shell: Any) -> None:
     if shell._shell is not None:
         shell._shell.close()
+        if shell._shell._recorder is not None:
+            shell._shell._recorder.close()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -95,7 +95,7 @@ class Wire:
                 yield item
 
     async def reply(self, method: str, request: Any, context: Any) -> Any:
-        return [item async for item in self.say(method, request, context)][0]
+        return await anext(self.say(method, request, context))
 
 
 class Speaker(InferenceServicer, AdminServicer):

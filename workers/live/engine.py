@@ -26,7 +26,7 @@ from .kv_cache import KvCache
 
 # What the CPU kernels' vectors and panels want sizes to be multiples of.
 CPU_HEAD_DIM_STEP = 32
-CPU_ROW_STEP = 8
+CPU_ROW_STEP = 16
 
 
 class Engine(Protocol):

@@ -1,0 +1,294 @@
+"""Copies between two real caches over gloo: leases guard every write."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from queue import Queue
+from typing import Any
+
+import pytest
+import torch
+from splitweave.proto.ids import BlockId, Incarnation, MoveId, WorkerId, WorkerKey
+from splitweave.proto.move import Copy
+from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
+from splitweave.workers.live.copier import Copier
+from splitweave.workers.live.kv_cache import KvCache
+from splitweave.workers.live.transport import CopyHeader, Transport, TransportLimits
+from splitweave.workers.models.errors import ModelError
+from splitweave.workers.models.spec import Family, ModelSpec
+
+WAIT_S = 20.0
+LAYERS, BLOCKS, BLOCK_TOKENS, KV_HEADS, HEAD_SIZE = 4, 8, 4, 2, 16
+LIMITS = TransportLimits(open_timeout_s=2.0, copy_timeout_s=5.0)
+SPEC = ModelSpec(
+    family=Family.LLAMA, layers=LAYERS, hidden=64, heads=4, kv_heads=KV_HEADS, head_dim=HEAD_SIZE,
+    ffn=64, vocab=9, context_tokens=99, rms_eps=1e-5, rope_theta=1e4,
+)  # fmt: skip
+MOVE = MoveId("m")
+
+
+class Held:
+    """A cache whose reads fail and whose writes stand still when a test says so."""
+
+    def __init__(self, seed: int) -> None:
+        self.cache = KvCache(SPEC, BLOCKS, BLOCK_TOKENS)
+        self.cache.tensor.normal_(generator=torch.Generator().manual_seed(seed))
+        self.writing, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.error: Exception | None = None
+
+    def read_blocks(self, first_layer: int, last_layer: int, blocks: Any) -> torch.Tensor:
+        if self.error is not None:
+            raise self.error
+        return self.cache.read(first_layer, last_layer, blocks)
+
+    def write_blocks(
+        self, first_layer: int, last_layer: int, blocks: Any, payload: torch.Tensor
+    ) -> None:
+        self.writing.set()
+        assert self.go_on.wait(WAIT_S)
+        if self.error is not None:
+            raise self.error
+        self.cache.write(first_layer, last_layer, blocks, payload)
+
+
+class Side:
+    """One worker's copier with its transport and cache; `events` is what it posts."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.events: Queue[Any] = Queue()
+        self.blocks = Held(seed)
+        self.peer: Side | None = None
+        self.held_back: Queue[tuple[CopyHeader, Copy]] | None = None
+        self.rpc_error: Exception | None = None
+        key = WorkerKey(WorkerId(name), Incarnation(1))
+        self.transport = Transport(key, "127.0.0.1", self._announce, limits=LIMITS)
+        self.copier = Copier(self.blocks, self.transport, self.events.put)
+
+    def _announce(self, target: Any, header: CopyHeader, copy: Copy) -> None:
+        if self.rpc_error is not None:
+            raise self.rpc_error
+        assert self.peer is not None
+        if self.held_back is not None:
+            self.held_back.put((header, copy))
+        else:
+            self.peer.copier.land(header, copy)
+
+    def send(self, copy: Copy) -> None:
+        assert self.peer is not None
+        self.copier.start(copy, self.peer.transport.endpoint)
+
+    def said(self, count: int = 1) -> list[Any]:
+        return [self.events.get(timeout=WAIT_S) for _ in range(count)]
+
+
+@pytest.fixture
+def sides() -> Iterator[tuple[Side, Side]]:
+    source, target = Side("a", 1), Side("b", 2)
+    source.peer, target.peer = target, source
+    yield source, target
+    for side in (source, target):
+        side.blocks.go_on.set()
+        side.transport.close()
+
+
+def copy_of(
+    sources: Sequence[int],
+    targets: Sequence[int],
+    layers: tuple[int, int] = (0, LAYERS),
+    name: str = "c",
+    move: MoveId = MOVE,
+) -> Copy:
+    return Copy(
+        copy_id=name,
+        move_id=move,
+        target=WorkerKey(WorkerId("b"), Incarnation(1)),
+        first_layer=layers[0],
+        last_layer=layers[1],
+        source_blocks=tuple(BlockId(block) for block in sources),
+        target_blocks=tuple(BlockId(block) for block in targets),
+    )
+
+
+def test_blocks_arrive_equal_in_their_order_and_no_other_block_changes(
+    sides: tuple[Side, Side],
+) -> None:
+    source, target = sides
+    before = target.blocks.cache.tensor.clone()
+    target.copier.open_lease(MOVE)
+    source.send(copy_of([6, 0, 3], [1, 7, 2], layers=(1, 3)))
+    size = 2 * 2 * 3 * KV_HEADS * BLOCK_TOKENS * HEAD_SIZE * 4
+    (sent,), (landed,) = source.said(), target.said()
+    assert sent == CopySent(copy_id="c", move_id=MOVE, transfer_bytes=size)
+    assert landed == BlocksLanded(copy_id="c", move_id=MOVE, transfer_bytes=size)
+    after, held = target.blocks.cache.tensor, source.blocks.cache.tensor
+    assert torch.equal(after[1:3][:, :, [1, 7, 2]], held[1:3][:, :, [6, 0, 3]])
+    before[1:3][:, :, [1, 7, 2]] = after[1:3][:, :, [1, 7, 2]]
+    assert torch.equal(after, before)
+
+
+def test_bits_travel_as_they_are_also_of_nan_and_negative_zero(sides: tuple[Side, Side]) -> None:
+    source, target = sides
+    words = source.blocks.cache.tensor.view(torch.int32)
+    words.random_(-(2**31), 2**31 - 1, generator=torch.Generator().manual_seed(3))
+    target.copier.open_lease(MOVE)
+    source.send(copy_of(range(BLOCKS), range(BLOCKS)))
+    assert isinstance(target.said()[0], BlocksLanded)
+    assert torch.equal(target.blocks.cache.tensor.view(torch.int32), words)
+
+
+def test_many_copies_both_ways_at_once_all_land(sides: tuple[Side, Side]) -> None:
+    source, target = sides
+    for side in sides:
+        side.copier.open_lease(MOVE)
+        side.blocks.cache.tensor[:, :, 4:] = 0
+    expected = [side.blocks.cache.tensor[:, :, :4].clone() for side in (target, source)]
+    for block in range(4):
+        for layer in range(LAYERS):
+            for side in sides:
+                name = f"{block}/{layer}"
+                side.send(copy_of([block], [block + 4], (layer, layer + 1), name))
+    for side, content in zip(sides, expected, strict=True):
+        kinds = [type(event).__name__ for event in side.said(2 * 4 * LAYERS)]
+        assert sorted(kinds) == ["BlocksLanded"] * 16 + ["CopySent"] * 16
+        assert torch.equal(side.blocks.cache.tensor[:, :, 4:], content)
+
+
+def test_a_landing_without_a_lease_writes_nothing(sides: tuple[Side, Side]) -> None:
+    source, target = sides
+    before = target.blocks.cache.tensor.clone()
+    target.copier.open_lease(MoveId("another"))
+    source.send(copy_of([0], [0]))
+    assert isinstance(source.said()[0], CopySent)
+    target.said()
+    assert torch.equal(target.blocks.cache.tensor, before)
+    assert not target.blocks.writing.is_set()
+
+
+def test_a_landing_announced_under_a_lease_and_ending_after_it_writes_nothing(
+    sides: tuple[Side, Side],
+) -> None:
+    source, target = sides
+    source.held_back = Queue()
+    before = target.blocks.cache.tensor.clone()
+    target.copier.open_lease(MOVE)
+    source.send(copy_of([0], [0]))
+    header, copy = source.held_back.get(timeout=WAIT_S)
+    target.copier.close_lease(MOVE)
+    target.copier.land(header, copy)
+    target.said()
+    assert torch.equal(target.blocks.cache.tensor, before)
+
+
+def test_closing_a_lease_waits_for_a_write_in_progress_and_for_no_later_one(
+    sides: tuple[Side, Side],
+) -> None:
+    source, target = sides
+    target.copier.open_lease(MOVE)
+    target.blocks.go_on.clear()
+    source.send(copy_of([0], [0], name="first"))
+    source.send(copy_of([1], [1], name="second"))
+    assert target.blocks.writing.wait(WAIT_S)
+    closed = threading.Event()
+    late = target.blocks.cache.tensor[:, :, 1].clone()
+
+    def close() -> None:
+        target.copier.close_lease(MOVE)
+        closed.set()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    assert not closed.wait(0.1), "the lease closed under a write"
+    target.blocks.go_on.set()
+    assert closed.wait(WAIT_S)
+    closer.join(WAIT_S)
+    # A write counts for the lease under which it began: this one is over.
+    held = source.blocks.cache.tensor
+    assert torch.equal(target.blocks.cache.tensor[:, :, 0], held[:, :, 0])
+    at_close = target.blocks.cache.tensor.clone()
+    target.said(2)
+    assert torch.equal(target.blocks.cache.tensor, at_close)
+    assert torch.equal(at_close[:, :, 1], late) or torch.equal(at_close[:, :, 1], held[:, :, 1])
+
+
+def test_closing_one_lease_leaves_the_others_open(sides: tuple[Side, Side]) -> None:
+    source, target = sides
+    other = MoveId("other")
+    for move in (MOVE, other):
+        target.copier.open_lease(move)
+    target.copier.close_lease(MOVE)
+    target.copier.close_lease(MOVE)
+    source.send(copy_of([2], [2], move=other))
+    assert isinstance(target.said()[0], BlocksLanded)
+    expected = source.blocks.cache.tensor[:, :, 2]
+    assert torch.equal(target.blocks.cache.tensor[:, :, 2], expected)
+
+
+def test_a_gather_that_fails_is_a_failed_copy_of_that_name_and_the_next_one_goes(
+    sides: tuple[Side, Side],
+) -> None:
+    source, target = sides
+    target.copier.open_lease(MOVE)
+    source.blocks.error = RuntimeError("no such block")
+    source.send(copy_of([0], [0], name="bad"))
+    (failed,) = source.said()
+    assert isinstance(failed, CopyFailed)
+    assert (failed.copy_id, failed.move_id) == ("bad", MOVE)
+    assert "no such block" in failed.reason
+    source.blocks.error = None
+    source.send(copy_of([0], [0], name="good"))
+    assert [type(event) for event in source.said()] == [CopySent]
+    assert [event.copy_id for event in target.said()] == ["good"]
+
+
+def test_a_write_that_fails_is_a_failed_copy_at_the_target_and_no_landing(
+    sides: tuple[Side, Side],
+) -> None:
+    source, target = sides
+    target.copier.open_lease(MOVE)
+    target.blocks.error = RuntimeError("bad payload")
+    source.send(copy_of([0], [0]))
+    (failed,) = target.said()
+    assert isinstance(failed, CopyFailed)
+    assert "bad payload" in failed.reason
+
+
+def test_a_target_that_cannot_be_told_is_a_failed_copy(sides: tuple[Side, Side]) -> None:
+    source, _ = sides
+    source.rpc_error = ConnectionError("worker b is gone")
+    source.send(copy_of([0], [0]))
+    (failed,) = source.said()
+    assert isinstance(failed, CopyFailed)
+    assert "worker b is gone" in failed.reason
+
+
+def test_a_closed_transport_is_a_failed_copy_on_either_side(sides: tuple[Side, Side]) -> None:
+    source, target = sides
+    source.held_back = Queue()
+    source.send(copy_of([0], [0], name="announced"))
+    header, copy = source.held_back.get(timeout=WAIT_S)
+    for side in sides:
+        side.transport.close()
+    target.copier.land(header, copy)
+    source.send(copy_of([0], [0], name="late"))
+    failures = source.said(2) + target.said()
+    assert all(isinstance(event, CopyFailed) for event in failures)
+    assert [event.copy_id for event in failures] == ["announced", "late", "announced"]
+
+
+def test_fail_reports_the_copy_with_its_reason(sides: tuple[Side, Side]) -> None:
+    source, _ = sides
+    source.copier.fail(copy_of([0], [0]), "no endpoint")
+    assert source.said() == [CopyFailed(copy_id="c", move_id=MOVE, reason="no endpoint")]
+
+
+@pytest.mark.parametrize(("blocks", "block_tokens"), [(0, 4), (4, 0)])
+def test_a_cache_of_nothing_is_refused_by_its_numbers(blocks: int, block_tokens: int) -> None:
+    with pytest.raises(ModelError, match=rf"\({blocks}\).*\({block_tokens}\)"):
+        KvCache(SPEC, blocks, block_tokens)
+
+
+def test_a_payload_of_another_size_is_refused_and_writes_nothing() -> None:
+    cache = KvCache(SPEC, BLOCKS, BLOCK_TOKENS)
+    with pytest.raises(RuntimeError):
+        cache.write(0, 1, [0, 1], torch.ones(1, 2, 1, KV_HEADS, BLOCK_TOKENS, HEAD_SIZE))
+    assert not cache.tensor.any()

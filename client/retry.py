@@ -17,7 +17,10 @@ class RetryPolicy:
     the server asked for.
     """
 
-    tries_max: int = 6  # calls in a row without progress; 1: never retry
+    tries_max: int = 6  # calls in a row before anything arrived; 1: never retry
+    # Calls in a row without progress once something had arrived: a gateway that died takes
+    # some seconds to come back. tries_max 1 switches this off too.
+    resume_tries_max: int = 12
     backoff_s: float = 0.1
     backoff_max_s: float = 5.0
 
@@ -30,6 +33,7 @@ class Retry:
         self._deadline_s = deadline_s
         self._rng = rng
         self._failures = 0  # in a row
+        self._began = False
         self.retries = 0  # in all; also picks the address
 
     def remaining_s(self, now_s: float) -> float | None:
@@ -37,8 +41,9 @@ class Retry:
         return None if self._deadline_s is None else max(0.0, self._deadline_s - now_s)
 
     def progressed(self) -> None:
-        """Something new arrived: patience starts anew."""
+        """Something new arrived: patience starts anew, and there is more of it."""
         self._failures = 0
+        self._began = True
 
     def failed(self, error: SplitweaveError, now_s: float) -> float:
         """Seconds to wait before the next try; raises `error` if there is none."""
@@ -48,10 +53,16 @@ class Retry:
         wait_s = max(self._backoff_s(), error.retry_after_s or 0.0)
         remaining_s = self.remaining_s(now_s)
         late = remaining_s is not None and wait_s >= remaining_s
-        if late or self._failures >= self._policy.tries_max:
+        if late or self._failures >= self._tries_max():
             raise error
         self.retries += 1
         return wait_s
+
+    def _tries_max(self) -> int:
+        policy = self._policy
+        if policy.tries_max == 1 or not self._began:
+            return policy.tries_max
+        return max(policy.tries_max, policy.resume_tries_max)
 
     def _backoff_s(self) -> float:
         full_s = self._policy.backoff_s * 2.0 ** min(self._failures - 1, DOUBLINGS_MAX)

@@ -47,17 +47,16 @@ def run(
         if seed is not None:
             scenario = with_seed(scenario, seed)
         metrics = _single(console, path, scenario, record)
+        if metrics is not None and json_path is not None:
+            json_path.write_text(_text(metrics) + "\n")
     except (ConfigError, SimulationError, OSError) as error:
         problem = Console(stderr=True, soft_wrap=True, highlight=False)
         problem.print(str(error), style="red", markup=False)
         return 2
     if metrics is None:
         return 1
-    text = json.dumps(metrics.as_json(), indent=2)
     if as_json:
-        print(text)
-    if json_path is not None:
-        json_path.write_text(text + "\n")
+        print(_text(metrics))
     return 0
 
 
@@ -70,12 +69,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, dest="json_path", help="write the metrics here")
     parser.add_argument("--record", type=Path, help="write a recording per core to this folder")
     given = parser.parse_args(arguments)
+    if given.seed is not None and given.seed < 0:
+        parser.error(f"--seed ({given.seed}) must be at least 0")
     if given.seeds is not None and given.seeds < 1:
         parser.error(f"--seeds ({given.seeds}) must be at least 1")
     return run(
         given.scenario, seed=given.seed, seeds=given.seeds, json_path=given.json_path,
         record=given.record,
     )  # fmt: skip
+
+
+def _text(metrics: Metrics) -> str:
+    return json.dumps(metrics.as_json(), indent=2)
 
 
 def _single(
@@ -140,7 +145,8 @@ def _bar(console: Console) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         yield progress
 
 

@@ -59,6 +59,10 @@ class Lognormal:
     p90: float = Field(ge=1)
     max: int = Field(ge=1)
 
+    def __post_init__(self) -> None:
+        if self.p90 < self.median:
+            raise ValueError(f"p90 ({self.p90:g}) is below median ({self.median:g})")
+
     def draw(self, random: Random) -> int:
         sigma = log(self.p90 / self.median) / Z90
         return max(1, min(self.max, round(exp(random.gauss(log(self.median), sigma)))))

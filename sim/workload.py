@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -152,7 +153,7 @@ def _mooncake_arrival(path: Path, number: int, row: dict[str, object]) -> Arriva
     if missing:
         raise TraceError(f"{path}:{number}: missing {', '.join(sorted(missing))}")
     stamp, hash_ids = row["timestamp"], row["hash_ids"]
-    if not isinstance(stamp, int | float) or stamp < 0:
+    if not isinstance(stamp, int | float) or not 0 <= stamp < inf:  # NaN is in no range
         raise TraceError(f"{path}:{number}: timestamp is {stamp!r}; expected milliseconds >= 0")
     tokens = _count(path, number, "input_length", row["input_length"])
     blocks = -(-tokens // MOONCAKE_BLOCK_TOKENS)

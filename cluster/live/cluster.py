@@ -10,11 +10,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from ...proto.ids import GatewayId, WorkerId
+from ...workers.live.actor import worker_class
 from ...workers.live.post import CONTROLLER, gateway_name, worker_name
-from ...workers.live.worker import worker_class
 from .config import ClusterConfig, ConfigError, PoolConfig
 from .controller import controller_class
-from .gateway import gateway_class
+from .gateway_actor import gateway_class
 from .model_path import check_model
 from .ray_session import connect, session_folder
 from .resources import check_resources

@@ -5,7 +5,6 @@ outlives any worker and the controller.
 """
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -200,31 +199,3 @@ class Gateway:
                 self._post.worker(key, event)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
-
-
-class GatewayActor:
-    """What Ray sees. No coroutine here: Ray would run all of it on a loop of its own."""
-
-    def __init__(self, setup: GatewaySetup) -> None:
-        self._gateway = Gateway(setup)
-
-    def deliver(self, events: Sequence[Any]) -> None:
-        """Mail: facts for the core, answers for the operator."""
-        self._gateway.deliver(events)
-
-    def pid(self) -> int:
-        """Answers while the process lives."""
-        return os.getpid()
-
-    def address(self) -> tuple[str, str]:
-        """(host:port once it listens, why it does not)."""
-        return self._gateway.address()
-
-    def stop(self, grace_s: float) -> None:
-        """Stop listening; streams in flight get `grace_s` seconds."""
-        self._gateway.stop(grace_s)
-
-
-def gateway_class() -> Any:
-    """The Ray actor class; needs no CPU of its own and is restarted for ever."""
-    return ray.remote(num_cpus=0, max_restarts=-1)(GatewayActor)

@@ -22,7 +22,7 @@ def connect(config: ClusterConfig) -> bool:
     Raises ConfigError if the address does not answer or refuses our token.
     """
     address = config.ray.address
-    with _neutral_folder(), _quiet(), _own_sigterm():
+    with _neutral_folder(), _quiet(), _undisturbed():
         try:
             if address == "local":
                 _init("local", config)
@@ -76,14 +76,31 @@ def _neutral_folder() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Ray puts a SIGTERM handler over ours, which ends the process without our clean end."""
-    ours = signal.getsignal(signal.SIGTERM)
+def _undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until Ray is up, then interrupt.
+
+    Half started, Ray leaves two agents behind for a minute. Its own SIGTERM
+    handler is kept from taking our handler's place: it does the same.
+    """
+    waiting: list[int] = []
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        ours = {}
+    ours = {number: handler for number, handler in ours.items() if callable(handler)}
+    rays = ray._private.utils.set_sigterm_handler  # noqa: SLF001
+    for number in ours:
+        signal.signal(number, lambda came, _frame: waiting.append(came))
+    if signal.SIGTERM in ours:
+        ray._private.utils.set_sigterm_handler = lambda _handler: None  # noqa: SLF001
     try:
         yield
     finally:
-        if callable(ours) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ours)
+        ray._private.utils.set_sigterm_handler = rays  # noqa: SLF001
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    if waiting:
+        ray.shutdown()
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

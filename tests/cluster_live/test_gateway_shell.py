@@ -14,7 +14,8 @@ from splitweave.cluster.core.gateway import GatewayCore
 from splitweave.cluster.core.limits import GatewayLimits
 from splitweave.cluster.core.status import ClusterStatus
 from splitweave.cluster.live import gateway as live
-from splitweave.cluster.live.gateway import Gateway, GatewayActor
+from splitweave.cluster.live.gateway import Gateway
+from splitweave.cluster.live.gateway_actor import GatewayActor
 from splitweave.cluster.live.gateway_setup import GatewaySetup
 from splitweave.cluster.live.model_path import demo_model
 from splitweave.proto.cluster_events import MigrateAsked, RequestArrived, RequestDropped

@@ -175,6 +175,7 @@ async def test_what_arrives_after_the_client_left_goes_nowhere() -> None:
     table.tokens(1, 8, finish=FinishReason.STOP)
     table.streams.push(FailStream(request_id=R1, code=RejectCode.UNAVAILABLE, message="late"))
     assert table.kinds("decode-0")[-1] is RequestCancelled  # the worker is told to stop
+    assert table.streams._queues == {}  # nothing is kept for a client that is gone
 
 
 async def test_an_id_that_was_used_opens_anew_without_the_old_items() -> None:

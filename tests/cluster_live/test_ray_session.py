@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +104,42 @@ def test_without_ray_there_is_no_session_folder() -> None:
     assert sut.session_folder() == ""
 
 
-def test_our_sigterm_handler_is_there_again_after_ray_has_put_its_own(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def shutdowns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Ray's shutdowns; our handlers, as `serve` sets them, for the time of the test."""
+    done: list[str] = []
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("shutdown"))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    yield done
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ray_starts_waits_until_it_is_up_and_then_ends_it(
+    monkeypatch: pytest.MonkeyPatch, shutdowns: list[str], number: signal.Signals
 ) -> None:
-    def ours(_number: int, _frame: object) -> None: ...
+    """Interrupted in the middle, Ray leaves its agents behind for a minute."""
+    steps: list[str] = []
 
     def init(**_options: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ray._private.utils.set_sigterm_handler(lambda *_: steps.append("Ray's own handler"))
+        signal.raise_signal(number)
+        steps.append("up")
 
     monkeypatch.setattr(ray, "init", init)
-    before = signal.signal(signal.SIGTERM, ours)
-    try:
+    with pytest.raises(KeyboardInterrupt):
         sut.connect(config("local"))
-        assert signal.getsignal(signal.SIGTERM) is ours
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert steps == ["up"]
+    assert shutdowns == ["shutdown"]
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
+def test_ray_does_not_take_the_place_of_our_sigterm_handler(
+    inits: list[dict[str, Any]], shutdowns: list[str]
+) -> None:
+    sut.connect(config("local"))
+    assert len(inits) == 1
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    assert shutdowns == []

@@ -264,8 +264,8 @@ def test_an_unplanned_error_is_not_dressed_up() -> None:
 
 def test_a_message_of_many_lines_is_said_in_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(status.typer.Exit), reporting():
-        raise errors.NotFound("a\n  b [bold]c[/bold]")
-    assert capsys.readouterr().err.startswith("error: a b [bold]c[/bold] (")
+        raise errors.NotFound("a\n  b [bold]c[/bold] :smile:")
+    assert capsys.readouterr().err.startswith("error: a b [bold]c[/bold] :smile: (")
 
 
 COMMANDS = {

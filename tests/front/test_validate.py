@@ -61,7 +61,7 @@ BAD: dict[str, tuple[GenerateRequest, str, str]] = {
     "id": (GenerateRequest(text="x", request_id="a b"), "request_id", "1 to 128 characters"),
     "no seed": (GenerateRequest(text="x", skip_tokens=1), "sampling.seed", "is missing"),
     "many stop ids": (
-        GenerateRequest(text="x", stop_token_ids=[1] * 257), "stop_token_ids", "has 257; at most 256"
+        GenerateRequest(text="x", stop_token_ids=[1] * 257), "stop_token_ids", "has 257; at most"
     ),
     "many messages": (
         GenerateRequest(chat=chat(*[("user", "x")] * 4097)), "chat.messages", "4097; at most 4096"
@@ -191,14 +191,14 @@ FURTHEST: dict[str, GenerateRequest] = {
     "token_ids": GenerateRequest(token_ids=tokens(len(VOCABULARY) - 1)),
     "chat": GenerateRequest(chat=chat(*[("u", "")] * 800)),
     "max_tokens": GenerateRequest(text="x", max_tokens=1),
-    "stop": GenerateRequest(text="x", stop=["s" * limits.STOP_CHARS_MAX] * limits.STOPS_MAX),
-    "stop_token_ids": GenerateRequest(text="x", stop_token_ids=[263] * limits.STOP_TOKEN_IDS_MAX),
+    "stop": GenerateRequest(text="x", stop=["s" * 256] * 16),
+    "stop_token_ids": GenerateRequest(text="x", stop_token_ids=[263] * 256),
     "ignore_eos": GenerateRequest(text="x", ignore_eos=True),
     "skip_tokens": GenerateRequest(text="x", skip_tokens=9, sampling=SamplingParams(seed=0)),
     "emitted_token_ids": GenerateRequest(
         text="x", emitted_token_ids=[263], sampling=SamplingParams(seed=0)
     ),
-    "rendered_at_s": GenerateRequest(text="x", rendered_at_s=limits.RENDERED_AT_S_MAX),
+    "rendered_at_s": GenerateRequest(text="x", rendered_at_s=253_402_300_799),
 }
 FURTHEST_SAMPLING: dict[str, tuple[SamplingParams, ...]] = {
     "temperature": (SamplingParams(temperature=0.0), SamplingParams(temperature=100.0)),
@@ -214,8 +214,8 @@ FURTHEST_SAMPLING: dict[str, tuple[SamplingParams, ...]] = {
     "frequency_penalty": (
         SamplingParams(frequency_penalty=-2.0), SamplingParams(frequency_penalty=2.0),
     ),
-    "seed": (SamplingParams(seed=0), SamplingParams(seed=limits.SEED_MAX)),
-    "logprobs": (SamplingParams(logprobs=0), SamplingParams(logprobs=limits.LOGPROBS_MAX)),
+    "seed": (SamplingParams(seed=0), SamplingParams(seed=2**63 - 1)),
+    "logprobs": (SamplingParams(logprobs=0), SamplingParams(logprobs=20)),
 }  # fmt: skip
 
 

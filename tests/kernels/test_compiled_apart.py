@@ -58,6 +58,21 @@ code = "".join(rope_store.inspect_asm().values())  # empty if it came from the c
 print(json.dumps([said, tile.ROWS_MAX, sorted(set(re.findall("[xyz]mm(?=\\d)", code)))]))
 """
 
+# Two threads that call a kernel on all cores, over and over.
+CALLERS = """
+import numba, threading, torch
+from splitweave.kernels.cpu.kernels import CpuKernels
+kernels, x = CpuKernels(), torch.ones(400, 512)
+packed = kernels.pack(torch.ones(512, 512))
+def call():
+    for _ in range(50):
+        assert (kernels.linear(x, packed) == 512).all()
+callers = [threading.Thread(target=call) for _ in range(2)]
+for thread in callers: thread.start()
+for thread in callers: thread.join()
+print(numba.threading_layer())
+"""
+
 
 def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -114,6 +129,11 @@ def test_processes_that_compile_at_once_both_work_and_leave_a_good_cache(tmp_pat
     assert answers[0][2] == answers[1][2]
     _, hits, value = said(start(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))).split()
     assert [hits, value] == ["1", answers[0][2]]
+
+
+def test_numbas_simplest_thread_pool_survives_calls_from_two_threads() -> None:
+    """It ends the process if they overlap; machines without OpenMP have no other."""
+    assert said(start(CALLERS, NUMBA_THREADING_LAYER="workqueue")) == "workqueue"
 
 
 @pytest.mark.skipif(not emit.HAS_AVX512, reason="needs AVX-512, to compare AVX2 with it")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from splitweave.sim import campaign, cli
 from splitweave.sim.campaign import SeedResult
+from splitweave.sim.run import simulate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SMALL = """
@@ -144,3 +145,71 @@ def test_a_core_that_raises_is_a_failed_seed() -> None:
     result = campaign.run_seed(cli.load_scenario(EXAMPLES / "faults.toml"), 1, Builder)
     assert result.error == "LookupError: no such thing"
     assert "Traceback" in result.trace
+
+
+def test_nothing_but_results_is_printed_where_nobody_watches(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(small) == 0
+    alone = capsys.readouterr()
+    assert alone.err == ""
+    assert "\x1b" not in alone.out
+    assert alone.out.splitlines()[0].strip() == "Latency, seconds"
+    assert cli.run(small, seeds=2) == 0
+    assert capsys.readouterr().out == "2 seeds, no rule broken, every admitted request ended\n"
+
+
+def test_json_leaves_stdout_to_the_program_that_reads_it(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(small, as_json=True) == 0
+    shown = capsys.readouterr()
+    assert "goodput" in shown.err  # the tables
+    first = json.loads(shown.out)
+    assert set(first["ttft"]) == {"mean_s", "p50_s", "p90_s", "p99_s", "max_s"}
+    assert first["migrations"]["downtime"] is None
+    assert cli.run(small, as_json=True, seed=1) == 0  # the scenario's own seed
+    assert json.loads(capsys.readouterr().out) == first
+    assert cli.run(small, as_json=True, seed=2) == 0
+    assert json.loads(capsys.readouterr().out) != first
+
+
+def test_main_reads_its_arguments(small: Path, tmp_path: Path) -> None:
+    out, tapes = tmp_path / "out.json", tmp_path / "tapes"
+    given = [str(small), "--seed", "3", "--json", str(out), "--record", str(tapes)]
+    assert cli.main(given) == 0
+    assert json.loads(out.read_text())["requests"] == 25
+    assert (tapes / "controller#1.jsonl").is_file()
+    assert cli.main([str(small), "--seed", "3", "--seeds", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"), [("--seed", "-1", 0), ("--seeds", "0", 1), ("--seeds", "-3", 1)]
+)
+def test_a_number_of_seeds_or_a_seed_that_cannot_be_is_refused_by_name(
+    small: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, least: int
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(small), option, value])
+    assert caught.value.code == 2
+    assert f"{option} ({value}) must be at least {least}" in capsys.readouterr().err
+
+
+def test_an_output_path_that_cannot_be_written_is_named(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone" / "out.json"
+    assert cli.run(small, json_path=gone) == 2
+    assert str(gone) in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.touch()
+    assert cli.run(small, record=file) == 2
+    assert str(file) in capsys.readouterr().err
+
+
+def test_progress_counts_up_to_all_requests() -> None:
+    seen: list[tuple[int, int]] = []
+    simulate(cli.load_scenario(EXAMPLES / "faults.toml"), progress=lambda *now: seen.append(now))
+    assert seen == sorted(seen)
+    assert seen[-1] == (32, 32)
+    assert seen[0][0] < 32

@@ -1,5 +1,6 @@
 """KV memory by content: right wherever it lies, wrong as soon as one slot is."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def _copy(source: tuple[int, ...], target: tuple[int, ...], layers: tuple[int, i
 def test_any_chunking_in_any_blocks_draws_the_true_tokens(order: list[int], cuts: set[int]) -> None:
     memory, table = Memory(), tuple(order[:4])
     edges = [0, *sorted(cuts), 10]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         token = memory.run(start, end, table, draws=end == 10)
         assert token == (memory.truth.output(0) if end == 10 else None)
     for position in range(10, 15):

@@ -193,7 +193,7 @@ def test_losses_and_doubles_have_the_given_chances(loss: float, duplicate: float
     arrived, doubled, network = _fair_shares(loss, duplicate, 3)
     wide = 4 * (4000 * 0.25) ** 0.5  # four standard deviations at the most
     assert abs(arrived - 4000 * (1 - loss)) <= (wide if 0 < loss < 1 else 0)
-    assert abs(doubled - arrived * duplicate) <= wide * (0 < duplicate)
+    assert abs(doubled - arrived * duplicate) <= wide * (duplicate > 0)
     assert network.sent == 4000
     assert network.lost == 4000 - arrived  # nothing vanishes uncounted
 

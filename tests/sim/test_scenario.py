@@ -79,3 +79,62 @@ def test_a_bad_limit_is_refused_by_name(tmp_path: Path, text: str, message: str)
     with pytest.raises(ConfigError) as caught:
         CoreBuilder(_load(tmp_path, GOOD + text))
     assert message in str(caught.value)
+
+
+def _tables(**changes: Any) -> str:
+    return GOOD + "".join(f"[{table}]\n{text}\n" for table, text in changes.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_tables(slo="ttft_s = 0.0"), "slo.ttft_s: "),
+        (_tables(network="jitter_us = -1"), "network.jitter_us: "),
+        (_tables(network="gateways = 0"), "network.gateways: "),
+        (_tables(faults="message_loss = 1.5"), "faults.message_loss: "),
+        (_tables(faults="cancels = -0.1"), "faults.cancels: "),
+        (_tables(faults="crashes = 1.5"), "faults.crashes: "),
+        (_tables(model="layers = 0"), "model.layers: "),
+        ("seed = -1\n" + GOOD, "seed: "),
+        ("stop_chance = 0.6\n" + GOOD, "stop_chance: "),
+        ("end_within_s = -1\n" + GOOD, "end_within_s: "),
+        (GOOD.replace("rate_per_s = 1", "rate_per_s = 0"), "workload.rate_per_s: "),
+        (GOOD.replace("requests = 10", "requests = 0"), "workload.requests: "),
+        (GOOD.replace("token_us = 10", "token_us = -1"), "hardware.a.token_us: "),
+        (GOOD.replace('name = "p"', 'name = "P 1"'), "pools[0].name: "),
+        (GOOD.replace('name = "p"', 'name = "p"\ncount = 1001'), "pools[0].count: "),
+        (GOOD.replace('name = "p"', 'name = "p"\nlink_gbytes_per_s = 0'), "link_gbytes_per_s: "),
+        (GOOD + 'prompt = { kind = "uniform", low = 9, high = 3 }', "low (9) exceeds high (3)"),
+        (
+            GOOD + 'prompt = { kind = "lognormal", median = 9, p90 = 3, max = 9 }',
+            "p90 (3) is below median (9)",
+        ),
+        (GOOD + 'output = { kind = "fixed", tokens = 0 }', "workload.output.tokens: "),
+    ],
+)
+def test_every_bound_is_refused_by_its_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    assert message in str(caught.value)
+
+
+def test_a_pool_name_used_twice_is_refused(tmp_path: Path) -> None:
+    pool = GOOD[GOOD.index("[[pools]]") : GOOD.index("[workload]")]
+    with pytest.raises(ConfigError, match="the name p is used twice"):
+        _load(tmp_path, GOOD.replace("[workload]", pool + "[workload]"))
+
+
+def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    bad = GOOD.replace("blocks = 100", "blocks = 0").replace("requests = 10", "requests = 0")
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, bad)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["pools[0].blocks", "workload.requests"]
+
+
+def test_limits_reach_the_cores_they_are_named_after(tmp_path: Path) -> None:
+    text = GOOD + "[limits.worker]\nsequences_max = 7\n[limits.cluster]\nqueue_len_max = 8\n"
+    builder = CoreBuilder(_load(tmp_path, text + "[limits.gateway]\nstalls_max = 9\n"))
+    assert builder.worker_limits.sequences_max == 7
+    assert builder.cluster_limits.queue_len_max == 8
+    assert builder.gateway_limits.stalls_max == 9

@@ -202,34 +202,3 @@ def _backend(device: str) -> PairBackend | None:
 
 def _address() -> str:
     return str(ray.util.get_node_ip_address())
-
-
-class WorkerActor:
-    """What Ray sees; a restart by Ray is a new incarnation.
-
-    No coroutine here: Ray would run all of it on a loop of its own.
-    """
-
-    def __init__(self, setup: WorkerSetup) -> None:
-        self._worker = Worker(setup)
-
-    def deliver(self, key: WorkerKey | None, events: Sequence[Any]) -> None:
-        """Mail for incarnation `key` (None: whichever lives)."""
-        self._worker.deliver(key, events)
-
-    def endpoint(self, key: WorkerKey | None) -> Endpoint | None:
-        """Where `key` (None: whichever lives) receives KV; None if it is not this one."""
-        return self._worker.endpoint(key)
-
-    def land(self, key: WorkerKey, header: CopyHeader, copy: Copy) -> None:
-        """A peer announces a copy."""
-        self._worker.land(key, header, copy)
-
-    def error(self) -> str:
-        """Why the worker could not start; empty if it did or still tries."""
-        return self._worker.error()
-
-
-def worker_class() -> Any:
-    """The Ray actor class; restarted for ever, each time as a new incarnation."""
-    return ray.remote(max_restarts=-1)(WorkerActor)

@@ -62,7 +62,7 @@ def chat(  # noqa: PLR0913  (a command line is flat)
 ) -> None:
     """Talk with the model. Ctrl-C cancels an answer, Ctrl-D leaves."""
     options = chosen(locals())
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     with reporting(), Client(address) as client:
         talk(Conversation(client, console, system), console, options)
 

@@ -59,6 +59,6 @@ def say(error: Exception) -> None:
     """One line on stderr."""
     hint = HINTS.get(type(error))
     text = " ".join(str(error).split())
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     console.print("error:", style="bold red", end=" ")
     console.print(f"{text} ({hint})" if hint else text, markup=False)

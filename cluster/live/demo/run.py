@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from ....client import AsyncClient, Generation, Message, Options, SplitweaveError
 from ....proto.views import Role
@@ -118,7 +119,7 @@ async def _migrate(client: AsyncClient, request_id: str, chat: Chat, screen: Scr
         move = await client.migrate(request_id)
     except SplitweaveError as error:
         chat.note = "[red]not migrated[/red]"
-        screen.log.append(f"[red]migration: {error}[/red]")
+        screen.log.append(f"[red]migration: {escape(str(error))}[/red]")
         return
     chat.note = f"[yellow]migrated {move.source} → {move.target} at token {chat.tokens}[/yellow]"
 

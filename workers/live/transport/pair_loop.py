@@ -43,6 +43,13 @@ class Chunk:
     last: bool
 
 
+class Nothing:
+    """An empty copy on its way: nothing travels, but it ends in its turn."""
+
+    def wait(self, timeout_s: float) -> None:
+        """See Pending."""
+
+
 class PairLoop:
     """Owns the pair and its thread. Public methods: any thread; none of them blocks for long."""
 
@@ -185,11 +192,9 @@ class PairLoop:
         if self._pair is None:
             self._open()
         deadline = time.monotonic() + self._limits.copy_timeout_s
-        places = memory.split(job.chunk_bytes) if memory.numel() else ()
+        places = memory.split(job.chunk_bytes) if memory.numel() else (memory,)
         for number, place in enumerate(places, 1):
             self._chunks.append(Chunk(job, place, deadline, number == len(places)))
-        if not places:
-            self._finish(job)
 
     def _open(self) -> None:
         """Not before the first copy has begun: its header is what brings the target here."""
@@ -201,6 +206,9 @@ class PairLoop:
 
     def _post(self, chunk: Chunk) -> None:
         assert self._pair is not None, chunk
+        if not chunk.place.numel():
+            self._in_flight.append((chunk, Nothing()))
+            return
         tag = self._posted % TAGS
         self._posted += 1
         self._in_flight.append((chunk, chunk.job.post(self._pair, chunk.place, tag)))

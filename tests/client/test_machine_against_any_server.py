@@ -29,7 +29,8 @@ CALLS = st.lists(st.tuples(st.lists(MESSAGES, max_size=6), FAILURES), max_size=8
 
 def machine(tries_max: int = 99, **options: object) -> GenerationMachine:
     ask = generate_request("x", options)  # type: ignore[arg-type]
-    return GenerationMachine(ask, Retry(RetryPolicy(tries_max=tries_max), None, random.Random(0)))
+    policy = RetryPolicy(tries_max=tries_max, resume_tries_max=tries_max)
+    return GenerationMachine(ask, Retry(policy, None, random.Random(0)))
 
 
 def told(sut: GenerationMachine, messages: list[pb.GenerateReply]) -> list[int]:

@@ -36,18 +36,22 @@ def test_every_wait_is_within_the_bounds_of_its_try(
         assert max(full_s / 2, least_s) <= wait_s <= max(full_s, least_s)
 
 
-@given(st.lists(st.booleans(), max_size=40), st.integers(1, 6))
-def test_patience_is_counted_in_failures_in_a_row(progress: list[bool], tries_max: int) -> None:
+@given(st.lists(st.booleans(), max_size=40), st.integers(1, 6), st.integers(1, 9))
+def test_patience_is_counted_in_failures_in_a_row_and_grows_with_the_first_token(
+    progress: list[bool], tries_max: int, resume_tries_max: int
+) -> None:
     """True: something new came; False: a try failed."""
-    sut = retry(RetryPolicy(tries_max=tries_max))
+    sut = retry(RetryPolicy(tries_max=tries_max, resume_tries_max=resume_tries_max))
     in_a_row = failures = 0
+    limit = tries_max
     for came in progress:
         if came:
             sut.progressed()
             in_a_row = 0
+            limit = 1 if tries_max == 1 else max(tries_max, resume_tries_max)
             continue
         in_a_row += 1
-        if in_a_row == tries_max:
+        if in_a_row == limit:
             with pytest.raises(Unavailable):
                 sut.failed(Unavailable("x"), 0.0)
             return

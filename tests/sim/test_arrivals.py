@@ -83,6 +83,7 @@ def test_a_request_depends_on_seed_and_number_and_not_on_what_was_made_before() 
     assert all(made(2, [n])[n].token_ids != forward[n].token_ids for n in range(30))
     assert len({request.sampling.seed for request in forward.values()}) == 30
     for request in forward.values():
+        assert request.prompt_tokens == 40
         assert request.block_hashes == block_hashes(request.token_ids, 16)
         assert all(0 <= token_id < VOCAB for token_id in request.token_ids)
         assert (request.arrived_ns, request.stop_token_ids) == (7, frozenset({3}))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sim_worlds import EXAMPLES, world_of
-from splitweave.proto.ids import GatewayId, RequestId, WorkerId
+from splitweave.proto.ids import GatewayId, WorkerId
 from splitweave.proto.views import Role
 from splitweave.sim import faults
 from splitweave.sim.inject import Injector
@@ -151,17 +151,17 @@ def test_operators_asks_are_all_answered() -> None:
 
 
 def test_clients_hang_up_when_the_plan_says_even_after_the_heal() -> None:
-    plan = [faults.HangUp(at_ns=at_ns, index=n) for n in range(32) for at_ns in (S, 2 * S)]
-    hurt = Hurt(*plan)
+    times = [2 * S + n * S // 10 for n in range(10)]
+    hurt = Hurt(*[faults.HangUp(at_ns=at_ns, index=n) for n in range(32) for at_ns in times])
     hurt.at(1.5)
     hurt.injector.heal()
     hurt.finish()
     streams = hurt.world.clients.streams.values()
-    gone = {s.request_id for s in streams if s.hung_up}
-    assert {RequestId("r0")} < {s.request_id for s in streams if s.asked_ns < 2 * S}
-    for stream in streams:
-        over = stream.last_ns is not None and stream.last_ns <= 2 * S and not stream.hung_up
-        assert (stream.request_id in gone) is (stream.asked_ns <= 2 * S and not over)
+    assert sum(s.hung_up for s in streams) > 3
+    for stream in streams:  # whoever was there at one of the times is gone
+        end_ns = stream.last_ns if stream.last_ns is not None else stream.asked_ns
+        met = any(stream.asked_ns < at_ns < end_ns for at_ns in times)
+        assert stream.hung_up or not met
 
 
 def test_the_heal_ends_all_that_is_and_voids_all_that_was_to_come() -> None:

@@ -224,7 +224,7 @@ def test_moves_are_told_apart_by_kind_and_downtimes_belong_to_committed_ones() -
 
 def test_busy_is_the_mean_share_over_all_engines() -> None:
     run = Run(1.0, 3.0)
-    run.stream(0.0, (1.0, 1), (4.0, 1))
+    run.stream(7.0, (8.0, 1), (11.0, 1))
     done = run.measure()
     assert (done.busy, done.iterations) == (0.5, 6)
     assert (done.attempts, done.cached_tokens, done.output_tokens) == (2, 4, 2)

@@ -5,7 +5,7 @@ from typing import Any
 
 from splitweave.client import AsyncClient, Client, Delta, Generation, Prompt, RetryPolicy
 
-PATIENT = RetryPolicy(tries_max=8, backoff_s=0.0)
+PATIENT = RetryPolicy(tries_max=8, resume_tries_max=8, backoff_s=0.0)
 
 
 class Counter:

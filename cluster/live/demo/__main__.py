@@ -2,27 +2,14 @@
 
 import sys
 
-from rich.console import Console
-
-from ..config import ConfigError
-
 
 def main() -> int:
     """0 if all went well, 1 if not, 130 after Ctrl-C."""
-    console = Console()
     try:
-        from .run import run
-
-        return 0 if run(console) else 1
-    except ModuleNotFoundError as error:
-        console.print(f"[red]{error.name} is not installed[/red]: pip install 'splitweave[serve]'")
-        return 1
-    except ConfigError as error:
-        console.print(f"[red]{error}[/red]")
-        return 1
-    except KeyboardInterrupt:
-        console.print("stopped")
+        from .outcome import outcome
+    except KeyboardInterrupt:  # imports take a second, in which people press Ctrl-C too
         return 130
+    return outcome()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from ...kernels.seam import Kernels
 from . import weight_cache
 from .decoder_weights import DecoderWeights, Weight, assemble, bind, move
 from .errors import ModelFileError
+from .resident import resident
 from .spec import ModelSpec
 from .tensor_source import TensorSource, open_source
 
@@ -23,14 +24,16 @@ def load_decoder_weights(
     """The model at `path` (a GGUF file or a Hugging Face folder).
 
     The first load of a file dequantizes, packs and stores it; later ones map the
-    stored file. Raises ModelError.
+    stored file and copy it to where it is read fastest. Raises ModelError.
     """
     source = open_source(path)
     cached = weight_cache.cache_folder() / f"{content_key(source)}-{layout_key(kernels)}.weights"
     weights = weight_cache.load(cached)
     if weights is None:
         weights = _fill(source, kernels, cached)
-    if device != "cpu":
+    if device == "cpu":
+        weights = resident(weights)
+    else:
         weights = {name: move(weight, device) for name, weight in weights.items()}
     return source.spec, bind(source.spec, weights)
 

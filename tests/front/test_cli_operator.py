@@ -74,6 +74,14 @@ def test_a_workers_row_has_its_role_its_load_and_every_kind_of_block() -> None:
     assert worker[5:] == ["███░░░░░░░", "30/100", "50", "10", "6", "4", "0.1", "s", "node-a", "77"]
 
 
+def test_a_narrow_terminal_shows_every_number_of_a_worker_in_two_rows() -> None:
+    text = drawn(PICTURE, width=80)
+    load, memory = (line.split() for line in text.splitlines() if line.startswith("decode-0 "))
+    assert load == ["decode-0", "decode", "alive", "1", "1", "0.1", "s", "node-a", "77"]
+    assert memory == ["decode-0", "███░░░░░░░", "30/100", "50", "10", "6", "4"]
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
 def test_a_requests_row_says_where_it_is_and_how_far() -> None:
     assert row(drawn(PICTURE), "r1") == ["r1", "decode", "decode-0", "5", "4", "2.0", "s"]
 

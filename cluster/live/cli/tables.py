@@ -1,12 +1,28 @@
 """The cluster's status as tables."""
 
-from rich.console import Group, RenderableType
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from ....client import Blocks, ClusterStatus
 
 STYLES = {"alive": "green", "draining": "yellow", "suspect": "magenta", "dead": "red"}
+
+
+@dataclass(frozen=True)
+class ByWidth:
+    """One of two renderings, by the room there is."""
+
+    wide: RenderableType
+    narrow: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.update_width(10_000)  # else a measure never exceeds the terminal
+        fits = console.measure(self.wide, options=room).maximum <= options.max_width
+        yield self.wide if fits else self.narrow
 
 
 def tables(picture: ClusterStatus) -> RenderableType:
@@ -18,7 +34,7 @@ def tables(picture: ClusterStatus) -> RenderableType:
         f" up {picture.uptime_s:.0f} s"
     )
     parts: list[RenderableType] = [heading]
-    parts += [workers(picture)] if picture.workers else []
+    parts += [ByWidth(workers(picture), workers_in_two(picture))] if picture.workers else []
     parts += [requests(picture)] if picture.requests else []
     parts += [moves(picture)] if picture.moves else []
     return Group(*parts)
@@ -30,11 +46,17 @@ def workers(picture: ClusterStatus) -> Table:
         "WORKER", "ROLE", "STATE", ">WAITING", ">RUNNING", "BLOCKS HELD", ">FREE", ">CACHED",
         ">LEASED", ">QUARANTINED", ">HEARD", "NODE", ">PID",
     )  # fmt: skip
+    for row in _rows(picture):
+        table.add_row(*row)
+    return table
+
+
+def _rows(picture: ClusterStatus) -> Iterator[list[str | Text]]:
     for worker in picture.workers:
         blocks = worker.blocks
-        table.add_row(
+        yield [
             worker.worker_id,
-            worker.role,
+            str(worker.role),
             Text(worker.state, style=STYLES.get(worker.state, "")),
             str(worker.waiting),
             str(worker.running),
@@ -46,8 +68,19 @@ def workers(picture: ClusterStatus) -> Table:
             f"{worker.heartbeat_age_s:.1f} s",
             worker.node,
             str(worker.pid),
-        )
-    return table
+        ]
+
+
+def workers_in_two(picture: ClusterStatus) -> RenderableType:
+    """The same for a narrow terminal: what they do, then what they hold."""
+    load = headed("WORKER", "ROLE", "STATE", ">WAITING", ">RUNNING", ">HEARD", "NODE", ">PID")
+    memory = headed(
+        "WORKER", "BLOCKS HELD", ">FREE", ">CACHED", ">LEASED", ">QUARANTINED"
+    )  # fmt: skip
+    for row in _rows(picture):
+        load.add_row(*row[:5], *row[10:])
+        memory.add_row(row[0], *row[5:10])
+    return Group(load, memory)
 
 
 def requests(picture: ClusterStatus) -> Table:

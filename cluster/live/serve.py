@@ -13,6 +13,7 @@ from ...proto.toml_file import build
 from ...proto.views import Role
 from .cluster import LiveCluster, Progress
 from .config import ClusterConfig, ConfigError, ModelConfig, PoolConfig, load_config
+from .model_path import resolve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,13 +36,14 @@ def serve(config_path: Path | None, overrides: Overrides) -> None:
     config = override(load_config(config_path) if config_path else default_config(), overrides)
     console = Console(stderr=True)
     _interrupt_on_signal()
+    if not console.is_terminal:
+        console.out("starting; this takes up to a minute")
     with console.status("starting") as status:
         cluster = LiveCluster.start(config, _progress_to(status))
     try:
         stop = _stop_on_signal()
         console.print(
-            f"[green]serving[/green] {config.model.name or config.model.path} "
-            f"on [bold]{cluster.address}[/bold]"
+            f"[green]serving[/green] {resolve(config.model)[1]} on [bold]{cluster.address}[/bold]"
         )
         ask = f"splitweave generate --address {cluster.address} 'Why is the sky blue?'"
         console.print(f"try: {ask}", soft_wrap=True)

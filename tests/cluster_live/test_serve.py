@@ -120,7 +120,7 @@ def test_serve_says_where_and_what_to_try_and_stops_at_a_signal(
     sut.serve(None, Overrides(port=0))
     said = capsys.readouterr()
     assert said.out == ""  # stdout is for answers
-    assert "serving demo on 127.0.0.1:7999" in said.err
+    assert "serving smollm2-135m-instruct on 127.0.0.1:7999" in said.err
     assert "splitweave generate --address 127.0.0.1:7999 'Why is the sky blue?'" in said.err
     assert cluster.stopped == 1
     assert configs[0].gateway.port == 0

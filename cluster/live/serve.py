@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def serve(config_path: Path | None, overrides: Overrides) -> None:
     console = Console(stderr=True)
     _interrupt_on_signal()
     if not console.is_terminal:
-        console.out("starting; this takes up to a minute")
+        sys.stderr.write("starting; this takes up to a minute\n")
     with console.status("starting") as status:
         cluster = LiveCluster.start(config, _progress_to(status))
     try:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from splitweave.cluster.live import serve as sut
+from splitweave.cluster.live.cli.reporting import reporting
 from splitweave.cluster.live.config import ClusterConfig, ConfigError, PoolConfig
 from splitweave.cluster.live.serve import Overrides, default_config, override
 from splitweave.proto.views import Role
@@ -170,3 +172,15 @@ def test_a_second_interrupt_is_the_default_one(signals: None) -> None:
     assert stop.is_set()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_file_that_is_wrong_in_two_places_has_a_line_for_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('[model]\npath = "demo"\nnam = "x"\n[[pools]]\nname = "m"\nrole = "mixt"\n')
+    with pytest.raises(typer.Exit), reporting():
+        sut.serve(path, Overrides())
+    role, name = sorted(capsys.readouterr().err.splitlines(), key=lambda line: "model" in line)
+    assert name.startswith(f"error: {path}: unknown key model.nam")
+    assert role.startswith(f"error: {path}: pools[0].role: ")

@@ -56,9 +56,11 @@ def reporting() -> Iterator[None]:
 
 
 def say(error: Exception) -> None:
-    """One line on stderr."""
+    """One line on stderr; a config that is wrong in several places has a line for each."""
     hint = HINTS.get(type(error))
-    text = " ".join(str(error).split())
+    wrongs = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print("error:", style="bold red", end=" ")
-    console.print(f"{text} ({hint})" if hint else text, markup=False)
+    for wrong in wrongs:
+        text = " ".join(wrong.split())
+        console.print("error:", style="bold red", end=" ")
+        console.print(f"{text} ({hint})" if hint else text, markup=False)

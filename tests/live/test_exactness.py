@@ -1,16 +1,19 @@
 """Token streams are equal alone, batched, disaggregated, migrated and preempted."""
 
 import asyncio
-import contextlib
 import dataclasses
 import random
+from pathlib import Path
 
 import pytest
 from asks import Ask, sixteen
 from splitweave.client import AsyncClient, Client, Generation, SplitweaveError
 from splitweave.cluster.live.cluster import LiveCluster
 from splitweave.cluster.live.config import BudgetConfig, ClusterConfig, PoolConfig, RayConfig
-from splitweave.proto.views import Role
+from splitweave.proto.cluster_events import WorkerViewed
+from splitweave.proto.ids import RequestId
+from splitweave.proto.record import read_steps
+from splitweave.proto.views import Phase, Role
 
 Tokens = list[tuple[int, ...]]
 ASKS = sixteen()
@@ -44,6 +47,7 @@ def test_long_prompts_are_handed_off_and_part_of_it_is_hidden(cluster: LiveClust
     handed = [r.accounting for r in results if len(r.accounting.workers) > 1]
     assert handed
     assert all(account.handoff_bytes > 0 for account in handed)
+    assert any(account.handoff_hidden_share > 0 for account in handed)
 
 
 def test_a_lone_mixed_worker_gives_the_same_tokens(
@@ -57,17 +61,29 @@ def test_a_lone_mixed_worker_gives_the_same_tokens(
 
 
 def test_preempted_requests_give_the_same_tokens(
-    cluster: LiveCluster, config: ClusterConfig, alone: Tokens
+    cluster: LiveCluster, config: ClusterConfig, alone: Tokens, tmp_path: Path
 ) -> None:
-    """Memory for about two of the long prompts: the others are preempted and recomputed."""
-    tight = _lone(config, "tight", blocks=96)
+    """Memory for about two of the long prompts: others are preempted and recomputed."""
+    tight = _lone(config, "tight", blocks=96, record=str(tmp_path))
     try:
         assert _tokens(asyncio.run(_together(tight.address))) == alone
     finally:
         tight.stop()
+    assert _preempted(tmp_path)
 
 
-def _lone(config: ClusterConfig, name: str, blocks: int) -> LiveCluster:
+def _preempted(folder: Path) -> set[RequestId]:
+    """Requests that a view shows waiting again after they had emitted tokens."""
+    return {
+        held.request_id
+        for step in read_steps(folder / "controller.jsonl")
+        if isinstance(step.event, WorkerViewed)
+        for held in step.event.view.requests
+        if held.phase is Phase.WAITING and held.output_tokens
+    }
+
+
+def _lone(config: ClusterConfig, name: str, blocks: int, record: str = "") -> LiveCluster:
     pool = PoolConfig(name=name, role=Role.MIXED, count=1, cpus=0.2, blocks=blocks)
     return LiveCluster.start_beside(
         dataclasses.replace(
@@ -75,7 +91,7 @@ def _lone(config: ClusterConfig, name: str, blocks: int) -> LiveCluster:
             pools=[pool],
             ray=RayConfig(address="local", namespace=f"splitweave-{name}"),
             budgets=BudgetConfig(),
-            record="",
+            record=record,
         )
     )
 
@@ -91,26 +107,30 @@ def test_requests_migrated_twice_at_random_moments_give_the_same_tokens(
 
     results = asyncio.run(run())
     assert _tokens(results) == alone
-    assert sum(result.accounting.migrations for result in results) >= len(ASKS)
+    assert [r.accounting.migrations >= 2 for r in results] == [True] * len(ASKS)
 
 
 async def _migrated(client: AsyncClient, ask: Ask, when: float) -> Generation:
-    """Asks for a migration at two moments of the stream's length."""
-    length = ask.options["max_tokens"]
-    moments = sorted({1 + int(when * length * 0.4), 2 + int(length * (0.4 + when * 0.3))})
+    """Migrates from a random moment of the stream's first third on, until it has moved twice."""
     stream = client.stream(ask.prompt, **ask.options)
-    moves: list[asyncio.Task[None]] = []
-    seen = 0
+    first = 1 + int(when * ask.options["max_tokens"] / 3)
+    moved = seen = 0
+    moving: asyncio.Task[bool] | None = None
     async for delta in stream:
         seen += len(delta.tokens)
-        while moments and seen >= moments[0]:
-            moments.pop(0)
-            moves.append(asyncio.create_task(_migrate(client, stream.request_id)))
-    await asyncio.gather(*moves)
+        if moving is not None and moving.done():
+            moved += moving.result()
+            moving = None
+        if moving is None and moved < 2 and seen >= first:
+            moving = asyncio.create_task(_migrate(client, stream.request_id))
+    if moving is not None:
+        await moving
     return await stream.result()
 
 
-async def _migrate(client: AsyncClient, request_id: str) -> None:
-    # Refused if it had ended, or was moving already: the stream must be right all the same.
-    with contextlib.suppress(SplitweaveError):
-        await client.migrate(request_id)
+async def _migrate(client: AsyncClient, request_id: str) -> bool:
+    """False if it was refused: it has ended, moves already, or too many move at once."""
+    try:
+        return (await client.migrate(request_id)).committed
+    except SplitweaveError:
+        return False

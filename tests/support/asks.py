@@ -19,13 +19,13 @@ class Ask:
 
 
 def sixteen(seed: int = 5) -> list[Ask]:
-    """Prompts of 5 to 400 words, outputs of 12 to 40 tokens; every other one is sampled."""
+    """Prompts of 5 to 400 words, outputs of 32 to 48 tokens; every other one is sampled."""
     generator = random.Random(seed)
     asks = []
     for index in range(16):
         words = generator.choice((5, 20, 60, 150, 400))
         prompt = " ".join(generator.choices(WORDS, k=words))
-        options: dict[str, Any] = {"max_tokens": generator.randint(12, 40), "ignore_eos": True}
+        options: dict[str, Any] = {"max_tokens": generator.randint(32, 48), "ignore_eos": True}
         if index % 2:
             options |= {"temperature": 0.9, "top_p": 0.9, "top_k": 50, "seed": index}
         if index % 4 == 3:

@@ -71,14 +71,13 @@ class LiveCluster:
     @classmethod
     def _start_in(cls, config: ClusterConfig, progress: Progress, embedded: bool) -> "LiveCluster":
         actors: Actors | None = None
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(lambda: _end(actors, embedded))
             check_resources(config)
             actors = _create(config)
             address = _await_gateway(actors)
             _await_workers(config, actors, progress)
-        except BaseException:
-            _end(actors, embedded)
-            raise
+            undo.pop_all()  # it stands: nothing to undo
         return cls(config, actors, address, embedded)
 
     def status(self) -> Any:

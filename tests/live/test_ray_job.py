@@ -78,12 +78,18 @@ def test_a_submitted_job_serves_a_request_from_another_process(
     with Client(f"127.0.0.1:{port}", retry=patient, timeout_s=START_S) as client:
         result = client.generate("The capital of France is", max_tokens=8)
     assert "Paris" in result.text
-    refused = environment | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    wrong = subprocess.run(
-        [BIN / "ray", "job", "list", "--address", dashboard],
-        env=refused, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert wrong.returncode != 0
+    assert _list_jobs(dashboard, environment) == 0
+    stranger = environment | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    assert _list_jobs(dashboard, stranger) != 0
+
+
+def _list_jobs(dashboard: str, environment: dict[str, str]) -> int:
+    """The exit status of `ray job list` with that token."""
+    command = [BIN / "ray", "job", "list", "--address", dashboard]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode
 
 
 def _until_accepted(command: list[str], environment: dict[str, str]) -> None:

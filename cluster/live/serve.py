@@ -2,7 +2,6 @@
 
 import dataclasses
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,9 @@ def serve(config_path: Path | None, overrides: Overrides) -> None:
     config = override(load_config(config_path) if config_path else default_config(), overrides)
     console = Console(stderr=True)
     _interrupt_on_signal()
-    if not console.is_terminal:
-        sys.stderr.write("starting; this takes up to a minute\n")
     with console.status("starting") as status:
-        cluster = LiveCluster.start(config, _progress_to(status))
+        progress = _progress_to(status) if console.is_terminal else _line_to(console)
+        cluster = LiveCluster.start(config, progress)
     try:
         stop = _stop_on_signal()
         console.print(
@@ -93,6 +91,19 @@ def _only_pool(pools: list[dict[str, Any]], role: Role) -> dict[str, Any]:
 def _progress_to(status: Status) -> Progress:
     def show(what: str, done: int, total: int) -> None:
         status.update(f"{what}: {done} of {total} workers ready")
+
+    return show
+
+
+def _line_to(console: Console) -> Progress:
+    """One line where nothing can be redrawn, once the config has passed."""
+    said = False
+
+    def show(_what: str, _done: int, _total: int) -> None:
+        nonlocal said
+        if not said:
+            console.print("starting; this takes up to a minute")
+        said = True
 
     return show
 

@@ -140,8 +140,9 @@ def test_serve_reads_the_file_it_is_given(
 def test_a_failure_while_serving_still_stops_the_cluster(
     started: tuple[Cluster, list[ClusterConfig]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(*_args: object, **_options: object) -> None:
-        raise BrokenPipeError
+    def closed(_console: object, line: str, **_options: object) -> None:
+        if "serving" in line:
+            raise BrokenPipeError
 
     monkeypatch.setattr(sut.Console, "print", closed)
     with pytest.raises(BrokenPipeError):

@@ -75,6 +75,11 @@ class CloseLease:
     move_id: MoveId
 
 
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """End the process at once, without a word: the others have given this life up."""
+
+
 WorkerEffect = (
     ToController
     | ToWorker
@@ -83,6 +88,7 @@ WorkerEffect = (
     | CopyBlocks
     | OpenLease
     | CloseLease
+    | EndProcess
     | SetTimer
     | ClearTimer
 )

@@ -34,6 +34,9 @@ class Peers(Protocol):
     def stream(self, request_id: RequestId) -> TrueStream:
         """The true stream of a request."""
 
+    def end_fenced(self, key: WorkerKey) -> None:
+        """That incarnation's process ends itself."""
+
 
 class Engine:
     """One life of a worker, below its core. `run` does what a process does itself."""
@@ -74,6 +77,10 @@ class Engine:
     def close(self) -> None:
         """The process is gone: nothing of it ends any more."""
         self.gone = True
+
+    def end_process(self) -> None:
+        """The core wants its process to end."""
+        self._peers.end_fenced(self.key)
 
     # ---- iterations
 

@@ -10,6 +10,7 @@ from ..proto.effects import (
     CloseLease,
     CopyBlocks,
     DeliverTokens,
+    EndProcess,
     EndStream,
     FailStream,
     OpenLease,
@@ -136,6 +137,8 @@ class WorkerParty:
                 self.engine.open_lease(move_id)
             case CloseLease(move_id=move_id):
                 self.engine.close_lease(move_id)
+            case EndProcess():
+                self.engine.end_process()
             case _:
                 raise AssertionError(f"a worker cannot perform {effect!r}")
 

@@ -15,7 +15,6 @@ from .inject import Injector
 from .leftovers import leftovers
 from .queue import EventQueue
 from .scenario import PoissonSpec, Scenario, TraceSpec
-from .supervisor import Supervisor
 from .transcript import Transcript
 from .workload import poisson, read_azure, read_mooncake, scaled, spread
 from .world import Watching, World, queue_world
@@ -89,7 +88,6 @@ class Run:
         self.heal_ns = to_ns(spec.until_s)
         if self.plan:
             world.scheduler.at(self.heal_ns, self._heal, None)
-            Supervisor(world)
         world.scheduler.at(arrivals[0].at_ns, self._arrive, 0)
 
     @property

@@ -28,6 +28,8 @@ from .shell import Perform, QueueShell, Shell, Step, Watch
 from .streams import VOCAB, TrueStream
 
 RETIRED_DOWN_NS = 500_000_000
+FENCED_NOTICED_NS = 100_000_000  # from a fenced worker's end to the controller's shell
+FENCED_DOWN_NS = 500_000_000
 ASK_AGAIN_NS = 300_000_000  # from a gateway's death to its clients' next try
 
 
@@ -117,6 +119,13 @@ class World:
     def stream(self, request_id: RequestId) -> TrueStream:
         """The true stream of a request."""
         return self.clients.truth(request_id)
+
+    def end_fenced(self, key: WorkerKey) -> None:
+        """A worker that was given up ends itself; whoever started it starts the next life."""
+        if self.mail.living(key) is not None:
+            self.kill_worker(key.worker_id, FENCED_NOTICED_NS, "fenced")
+            at_ns = self.scheduler.now_ns + FENCED_DOWN_NS
+            self.scheduler.at(at_ns, self.start_worker, key.worker_id)
 
     # ---- clients
 

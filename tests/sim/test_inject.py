@@ -12,8 +12,7 @@ from splitweave.sim import faults
 from splitweave.sim.inject import Injector
 from splitweave.sim.network import Trouble
 from splitweave.sim.scenario import FaultSpec, load_scenario
-from splitweave.sim.supervisor import ZOMBIE_NS, Supervisor
-from splitweave.sim.world import World
+from splitweave.sim.world import FENCED_DOWN_NS, World
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -193,15 +192,13 @@ def test_the_heal_ends_all_that_is_and_voids_all_that_was_to_come() -> None:
 def zombie() -> Iterator[Hurt]:
     """A worker that was silent for so long that the controller has given it up."""
     hurt = Hurt(faults.Freeze(at_ns=S, worker_id=DECODE, for_ns=4 * S, killed_ns=None))
-    Supervisor(hurt.world)
     yield hurt
     hurt.finish()
 
 
-def test_a_worker_given_up_is_ended_after_a_while_and_replaced(zombie: Hurt) -> None:
-    # Silent from 1 s on, so dead at about 2.8 s and seen at 3 s; then its time as a zombie.
-    end_s = 3 + ZOMBIE_NS / S
-    lives = [_incarnation(zombie.at(s)) for s in (3.9, end_s - 0.01, end_s, end_s + 0.5)]
+def test_a_worker_given_up_ends_itself_when_it_is_told_and_is_replaced(zombie: Hurt) -> None:
+    # Dead to the controller at about 2.8 s; it hears of it after its thaw at 5 s.
+    lives = [_incarnation(zombie.at(s)) for s in (4.9, 5.0, 5.2, 5.2 + FENCED_DOWN_NS / S)]
     assert lives == [1, 1, None, 2]
     assert _incarnation(zombie.world, PREFILL) == 1
 
@@ -211,6 +208,5 @@ def test_without_a_controller_nobody_is_given_up() -> None:
         faults.ControllerRestart(at_ns=S // 2, down_ns=8 * S),
         faults.Freeze(at_ns=S, worker_id=DECODE, for_ns=4 * S, killed_ns=None),
     )
-    Supervisor(hurt.world)
     assert _incarnation(hurt.at(8.4)) == 1
     hurt.finish()

@@ -1,10 +1,17 @@
-from parts import LIMITS
+import pytest
+from parts import LIMITS, key_of
 from solo import Solo
 from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
-from splitweave.proto.effects import ClearTimer
+from splitweave.proto.effects import ClearTimer, EndProcess
 from splitweave.proto.timers import TimerKey
 from splitweave.proto.views import Role
-from splitweave.proto.worker_events import RoleAssigned, StreamAcked, ViewAsked, WorkerStarted
+from splitweave.proto.worker_events import (
+    PeerLost,
+    RoleAssigned,
+    StreamAcked,
+    ViewAsked,
+    WorkerStarted,
+)
 
 ASSIGNED = RoleAssigned(role=Role.DECODE, draining=False)
 
@@ -135,3 +142,17 @@ def test_the_view_has_the_measured_speed() -> None:
 
 def test_unknown_timers_are_ignored() -> None:
     assert Solo().fire("nonsense", "r") == []
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_worker_that_hears_of_its_own_death_ends_its_process(later: int) -> None:
+    """Or of the death of its next life: then it was given up before that one began."""
+    solo = registered()
+    own = solo.core.info.key
+    assert solo.step(PeerLost(key=key_of(own.worker_id, own.incarnation + later))) == [EndProcess()]
+
+
+def test_the_death_of_an_earlier_life_is_no_reason_to_end() -> None:
+    solo = registered()
+    own = solo.core.info.key
+    assert solo.step(PeerLost(key=key_of(own.worker_id, own.incarnation - 1))) == []

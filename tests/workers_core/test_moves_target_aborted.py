@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from parts import GATEWAY, LIMITS, key_of
-from solo import PEER, SELF, Solo
+from solo import PEER, Solo
 from splitweave.proto.blocks import block_hashes
 from splitweave.proto.cluster_events import RequestEnded
 from splitweave.proto.effects import CloseLease
@@ -199,10 +199,3 @@ def test_words_of_a_dead_incarnation_are_void() -> None:
     assert solo.effects == []
     solo.ask_lease(REQUEST, 5, source=key_of("b", 3))
     assert len(solo.sent(LeaseOpened)) == 1
-
-
-def test_a_worker_told_of_its_own_death_goes_on() -> None:
-    solo = Solo()
-    assert solo.step(PeerLost(key=SELF)) == []
-    solo.assign("r", 5)
-    assert solo.batch == {"r": 5}

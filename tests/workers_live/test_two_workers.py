@@ -11,6 +11,7 @@ from splitweave.proto.ids import BlockId, Incarnation, RequestId, WorkerId, Work
 from splitweave.proto.move import MoveKind, Stage
 from splitweave.proto.requests import SamplingParams
 from splitweave.proto.worker_events import MoveOrdered, PeerLost, RequestAssigned
+from splitweave.workers.live import worker as worker_shell
 from splitweave.workers.live.engine import TorchEngine, load_engine
 from splitweave.workers.live.worker import Worker
 from splitweave.workers.models.errors import UnsupportedModel
@@ -186,3 +187,16 @@ def test_a_worker_without_its_model_says_why_and_lives(cluster: Cluster, tmp_pat
     assert "nowhere" in worker.error()
     assert worker.endpoint(None) is None
     worker.deliver(None, [PeerLost(key=WorkerKey(WorkerId("x"), Incarnation(1)))])
+
+
+def test_a_worker_told_of_its_own_death_ends_its_process(
+    cluster: Cluster, pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[WorkerKey] = []
+    monkeypatch.setattr(worker_shell, "_end_fenced", ended.append)
+    a, b = pair
+    a.deliver(a._key, [PeerLost(key=b._key), PeerLost(key=a._key)])
+    asked = request("after", prompt(1, 5), 3)
+    a.deliver(a._key, [RequestAssigned(request=asked)])
+    assert len(cluster.gateway.stream("after")) == 3  # so all before it was taken
+    assert ended == [a._key]

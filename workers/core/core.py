@@ -7,7 +7,7 @@ draws or does I/O; a shell performs the effects.
 
 from typing import NamedTuple
 
-from ...proto.effects import RunIteration, WorkerEffect
+from ...proto.effects import EndProcess, RunIteration, WorkerEffect
 from ...proto.ids import MoveId, RequestId, WorkerKey
 from ...proto.requests import FinishReason, SampledToken
 from ...proto.timers import TimerFired
@@ -214,11 +214,16 @@ class WorkerCore:
             self._requests.finish(sequence, reason, now_ns)
 
     def _bury(self, key: WorkerKey, now_ns: int) -> None:
-        """That incarnation is dead: its moves end, its late words are void."""
-        if key != self.info.key:
-            self._dead.add(key)
-            self._sources.peer_lost(key, now_ns)
-            self._targets.peer_lost(key, now_ns)
+        """That incarnation is dead: its moves end, its late words are void.
+
+        If it is this one or a later one of the same worker, nobody listens to us.
+        """
+        if key.covers(self.info.key):
+            self._out.put(EndProcess())
+            return
+        self._dead.add(key)
+        self._sources.peer_lost(key, now_ns)
+        self._targets.peer_lost(key, now_ns)
 
     def _finish_iteration(self, event: IterationDone, now_ns: int) -> None:
         flight = self._flight

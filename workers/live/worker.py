@@ -14,6 +14,7 @@ import torch
 from ...proto.effects import (
     CloseLease,
     CopyBlocks,
+    EndProcess,
     OpenLease,
     RunIteration,
     ToController,
@@ -135,9 +136,7 @@ class Worker:
             self._early.extend(events)
             return
         for event in events:
-            if isinstance(event, PeerLost):
-                if event.key == self._key:
-                    _end_fenced(self._key)
+            if isinstance(event, PeerLost) and not event.key.covers(self._key):
                 # A pair that sat idle would else cost its next life's first copy.
                 self._transport.close_pair(event.key)
                 self._peers.forget(event.key)
@@ -159,6 +158,8 @@ class Worker:
                 self._post.worker(key, event)
             case ToGateway(gateway_id=gateway_id, event=event):
                 self._post.gateway(gateway_id, event)
+            case EndProcess():
+                _end_fenced(self._key)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
 

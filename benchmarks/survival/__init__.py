@@ -1,0 +1,1 @@
+"""What the survival commands share: a live cluster under load, faults, and who survives them."""

@@ -28,13 +28,13 @@ LIMITS = TransportLimits(open_timeout_s=3.0, copy_timeout_s=3.0, idle_timeout_s=
 
 
 class PeerProcess:
-    """One process, its inbox read by a thread of ours."""
+    """One process, its inbox read by a thread of ours: what it says goes to `on_<word>` too."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: Path = PEER) -> None:
         self.pipe, theirs = Pipe()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(PEER), str(theirs.fileno())],
+            [sys.executable, "-P", str(script), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": path},
         )
@@ -74,8 +74,9 @@ class PeerProcess:
                 words = pipe.recv()
             except (EOFError, OSError):
                 return
-            if words[0] == "header":
-                self.on_header(*words[1:])
+            hear = getattr(self, f"on_{words[0]}", None)
+            if hear is not None:
+                hear(*words[1:])
             with self.changed:
                 self.said.append(words)
                 self.changed.notify_all()

@@ -41,11 +41,12 @@ class Copier:
         self._leases: set[MoveId] = set()
         self._lock = threading.Lock()
 
-    def start(self, copy: Copy, target: Endpoint) -> None:
-        """Send `copy`; ends in CopySent or CopyFailed."""
+    def start(self, copy: Copy, target: Endpoint, blocks: Blocks | None = None) -> None:
+        """Send `copy`, out of `blocks` if given; ends in CopySent or CopyFailed."""
+        held = blocks or self._blocks
 
         def payload() -> torch.Tensor:
-            return self._blocks.read_blocks(copy.first_layer, copy.last_layer, copy.source_blocks)
+            return held.read_blocks(copy.first_layer, copy.last_layer, copy.source_blocks)
 
         self._transport.send(target, copy, payload, partial(self._end, CopySent, copy))
 
@@ -53,13 +54,16 @@ class Copier:
         """Report a copy that cannot be sent."""
         self._post(CopyFailed(copy_id=copy.copy_id, move_id=copy.move_id, reason=reason))
 
-    def land(self, header: CopyHeader, copy: Copy) -> None:
-        """Receive a copy that a source announces; ends in BlocksLanded or CopyFailed."""
+    def land(self, header: CopyHeader, copy: Copy, blocks: Blocks | None = None) -> None:
+        """Receive a copy that a source announces, into `blocks` if given; ends in
+        BlocksLanded or CopyFailed.
+        """
+        held = blocks or self._blocks
 
         def into(payload: torch.Tensor) -> None:
             with self._lock:
                 if copy.move_id in self._leases:
-                    self._blocks.write_blocks(
+                    held.write_blocks(
                         copy.first_layer, copy.last_layer, copy.target_blocks, payload
                     )
 

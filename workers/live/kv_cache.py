@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.head_ranges import HeadRange
 from ..models.errors import ModelError
 from ..models.spec import ModelSpec
 
@@ -44,20 +45,41 @@ class KvCache:
         self.block_tokens = block_tokens
         self.block_bytes = block_bytes(spec, block_tokens)
         self.tensor = _zeros(shape, device)
+        self._all = HeadRange(first=0, last=spec.kv_heads)
 
     def read(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
         """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D]."""
-        return self.tensor[first_layer:last_layer].index_select(2, self._index(blocks))
+        return self.read_heads(first_layer, last_layer, blocks, self._all)
 
     def write(
         self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
     ) -> None:
         """Put what `read` gave, or its flat bytes, into `blocks`, in their order."""
-        held = self.tensor[first_layer:last_layer]
+        self.write_heads(first_layer, last_layer, blocks, self._all, payload)
+
+    def read_heads(
+        self, first_layer: int, last_layer: int, blocks: Sequence[int], heads: HeadRange
+    ) -> Tensor:
+        """As `read`, of some of the heads held here: [.., len(heads), block_tokens, D]."""
+        return self._heads(first_layer, last_layer, heads).index_select(2, self._index(blocks))
+
+    def write_heads(
+        self,
+        first_layer: int,
+        last_layer: int,
+        blocks: Sequence[int],
+        heads: HeadRange,
+        payload: Tensor,
+    ) -> None:
+        """As `write`, of some of the heads held here; the others keep what they have."""
+        held = self._heads(first_layer, last_layer, heads)
         shape = (*held.shape[:2], len(blocks), *held.shape[3:])
         held.index_copy_(
             2, self._index(blocks), payload.to(held.device).view(held.dtype).view(shape)
         )
+
+    def _heads(self, first_layer: int, last_layer: int, heads: HeadRange) -> Tensor:
+        return self.tensor[first_layer:last_layer, :, :, heads.first : heads.last]
 
     def _index(self, blocks: Sequence[int]) -> Tensor:
         return torch.tensor(blocks, dtype=torch.int64, device=self.tensor.device)

@@ -1,0 +1,50 @@
+"""Some heads of a cache's blocks: read and written apart, the others left alone."""
+
+import torch
+from splitweave.workers.core.head_ranges import HeadRange
+from splitweave.workers.live.kv_cache import KvCache
+from splitweave.workers.live.rank_copier import HeadBlocks
+from splitweave.workers.models.spec import Family, ModelSpec
+
+SPEC = ModelSpec(
+    family=Family.LLAMA, layers=3, hidden=4, heads=5, kv_heads=5, head_dim=4, ffn=4, vocab=4,
+    context_tokens=64, rms_eps=1e-5, rope_theta=1e4,
+)  # fmt: skip
+BLOCKS = (4, 1, 6)
+
+
+def filled() -> KvCache:
+    cache = KvCache(SPEC, 8, 2)
+    cache.tensor.copy_(torch.arange(cache.tensor.numel()).view(cache.tensor.shape))
+    return cache
+
+
+def test_heads_read_one_by_one_are_what_the_block_holds() -> None:
+    cache = filled()
+    whole = cache.read(1, 3, BLOCKS)
+    for first in range(5):
+        for last in range(first + 1, 6):
+            some = HeadBlocks(cache, HeadRange(first=first, last=last)).read_blocks(1, 3, BLOCKS)
+            assert some.is_contiguous()
+            assert torch.equal(some, whole[:, :, :, first:last])
+
+
+def test_written_heads_land_in_their_place_and_touch_nothing_else() -> None:
+    source, target = filled(), KvCache(SPEC, 8, 2)
+    for heads in (HeadRange(first=3, last=5), HeadRange(first=0, last=1)):
+        payload = HeadBlocks(source, heads).read_blocks(1, 3, BLOCKS)
+        flat = payload.reshape(-1).view(torch.uint8)  # as it comes from the wire
+        HeadBlocks(target, heads).write_blocks(1, 3, (0, 7, 2), flat)
+    expected = torch.zeros_like(source.tensor)
+    for heads in (slice(3, 5), slice(0, 1)):
+        expected[1:3, :, [0, 7, 2], heads] = source.tensor[1:3][:, :, list(BLOCKS)][:, :, :, heads]
+    assert torch.equal(target.tensor, expected)
+
+
+def test_what_was_written_head_by_head_reads_as_a_whole_block() -> None:
+    source, target = filled(), KvCache(SPEC, 8, 2)
+    for head in range(5):
+        heads = HeadRange(first=head, last=head + 1)
+        payload = HeadBlocks(source, heads).read_blocks(0, 3, BLOCKS)
+        HeadBlocks(target, heads).write_blocks(0, 3, BLOCKS, payload)
+    assert torch.equal(target.read(0, 3, BLOCKS), source.read(0, 3, BLOCKS))

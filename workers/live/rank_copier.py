@@ -1,0 +1,63 @@
+"""One tensor-parallel rank's part in the copies of its group.
+
+A rank holds some heads of every block; a part carries the heads that its
+target wants of them. Whether the whole copy has landed is for the group's
+`LandingParts` to say: a rank alone publishes nothing.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...proto.ids import MoveId
+from ...proto.move import Copy
+from ..core.head_ranges import Exchange, HeadRange
+from .copier import Copier
+from .kv_cache import KvCache
+from .transport import CopyHeader, Endpoint
+
+
+class HeadBlocks:
+    """Some heads of a cache's blocks, counted from the first that is held there."""
+
+    def __init__(self, cache: KvCache, heads: HeadRange) -> None:
+        self._cache = cache
+        self._heads = heads
+
+    def read_blocks(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
+        """A contiguous copy [last - first, 2, len(blocks), heads, block_tokens, D]."""
+        return self._cache.read_heads(first_layer, last_layer, blocks, self._heads)
+
+    def write_blocks(
+        self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
+    ) -> None:
+        """Put what `read_blocks` of the same heads gave, or its flat bytes, into `blocks`."""
+        self._cache.write_heads(first_layer, last_layer, blocks, self._heads, payload)
+
+
+class RankCopier:
+    """Sends and lands the parts of one rank, which holds `held` of the model's heads."""
+
+    def __init__(self, copier: Copier, cache: KvCache, held: HeadRange) -> None:
+        self._copier = copier
+        self._cache = cache
+        self._held = held
+
+    def start(self, part: Copy, exchange: Exchange, target: Endpoint) -> None:
+        """Send a part to its target rank; ends in CopySent or CopyFailed, of the part."""
+        self._copier.start(part, target, self._blocks(exchange))
+
+    def land(self, header: CopyHeader, part: Copy, exchange: Exchange) -> None:
+        """Receive a part; ends in BlocksLanded or CopyFailed, of the part."""
+        self._copier.land(header, part, self._blocks(exchange))
+
+    def open_lease(self, move_id: MoveId) -> None:
+        """See Copier."""
+        self._copier.open_lease(move_id)
+
+    def close_lease(self, move_id: MoveId) -> None:
+        """See Copier. The group's lease is closed when every rank's is."""
+        self._copier.close_lease(move_id)
+
+    def _blocks(self, exchange: Exchange) -> HeadBlocks:
+        return HeadBlocks(self._cache, exchange.heads.within(self._held))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from .cores import CoreBuilder
+from .coverage import Coverage
 from .errors import InvariantBroken
 from .run import simulate
 from .scenario import Scenario
@@ -20,19 +21,31 @@ class SeedResult:
     error: str = ""
     trace: str = ""
     events: int = 0
+    requests: int = 0
+    faults: int = 0
 
 
-def run_seed(scenario: Scenario, seed: int, build: Build = CoreBuilder) -> SeedResult:
+def run_seed(
+    scenario: Scenario,
+    seed: int,
+    build: Build = CoreBuilder,
+    coverage: Coverage | None = None,
+) -> SeedResult:
     """One checked run. A core that raises is a failure like a broken rule."""
     chosen = replace(scenario, seed=seed, checked=True)
     try:
-        outcome = simulate(chosen, builder=build(chosen))
+        outcome = simulate(chosen, builder=build(chosen), coverage=coverage)
     except InvariantBroken as error:
         return SeedResult(seed=seed, error=str(error), trace=traceback.format_exc())
     except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:
         shown = f"{type(error).__name__}: {error}"
         return SeedResult(seed=seed, error=shown, trace=traceback.format_exc())
-    return SeedResult(seed=seed, events=outcome.events)
+    return SeedResult(
+        seed=seed,
+        events=outcome.events,
+        requests=len(outcome.world.clients.streams),
+        faults=len(outcome.plan),
+    )
 
 
 def run_seeds(

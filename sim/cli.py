@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .campaign import run_seed
 from .errors import InvariantBroken, SimulationError
+from .fuzz import run_batches
+from .fuzz_campaign import FuzzCampaign
 from .metrics import Metrics, measure
 from .report import tables
 from .run import Outcome, simulate, with_seed
@@ -21,6 +23,7 @@ from .scenario import ConfigError, Scenario, load_scenario
 from .transcript import Transcript
 
 SHOWN_FAILURES = 5
+WIDTH = 120
 
 
 def run(
@@ -58,6 +61,29 @@ def run(
     if as_json:
         print(_text(metrics))
     return 0
+
+
+def fuzz(path: Path | None, *, seeds: int, first: int = 0, jobs: int = 2) -> int:
+    """Run `seeds` seeds from `first` on in `jobs` processes; the exit status.
+
+    Without a scenario each seed draws one of its own (see `swarm.py`). Prints the
+    coverage. 0: every rule held; 1: one was broken; 2: bad input; 130: Ctrl-C.
+    """
+    console = _wide_console()
+    try:
+        scenario = None if path is None else load_scenario(path)
+    except (ConfigError, OSError) as error:
+        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False)
+        return 2
+    campaign = FuzzCampaign(console, path)
+    with (
+        _bar(console) as progress,
+        closing(run_batches(scenario, range(first, first + seeds), jobs)) as batches,
+    ):
+        task = progress.add_task("seeds", total=seeds)
+        interrupted = campaign.run(batches, lambda done: progress.update(task, completed=done))
+    held = campaign.conclude()
+    return 130 if interrupted else 0 if held else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,9 +145,12 @@ def _simulate(console: Console, scenario: Scenario, transcript: Transcript | Non
 
 def _campaign(console: Console, path: Path, scenario: Scenario, seeds: range) -> int:
     failed: list[int] = []
+    events = requests = faults = 0
     with _bar(console) as progress:
         for seed in progress.track(seeds, description="seeds"):
             result = run_seed(scenario, seed)
+            events, requests = events + result.events, requests + result.requests
+            faults += result.faults
             if result.error:
                 failed.append(seed)
                 console.print(f"seed {seed}: {result.error}", style="red", markup=False)
@@ -129,6 +158,7 @@ def _campaign(console: Console, path: Path, scenario: Scenario, seeds: range) ->
                 break
     if not failed:
         console.print(f"{len(seeds)} seeds, no rule broken, every admitted request ended")
+        console.print(f"{events} events, {requests} requests, {faults} faults")
         return 0
     for seed in failed:
         _print_replay(console, path, seed)
@@ -138,6 +168,12 @@ def _campaign(console: Console, path: Path, scenario: Scenario, seeds: range) ->
 def _print_replay(console: Console, path: Path, seed: int) -> None:
     command = f"splitweave simulate {shlex.quote(str(path))} --seed {seed}"
     console.print(f"replay: {command}", markup=False, soft_wrap=True)
+
+
+def _wide_console() -> Console:
+    """Where nobody watches, tables may be as wide as they are."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from .hardware import cost_model, first_speed
 from .invariants import Watched, check_step
 from .links import Links
 from .mail import Mail
+from .observer import Observer
 from .parties import ControllerParty, GatewayParty, WorkerParty
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
@@ -30,6 +31,7 @@ class Watching:
 
     transcript: Transcript | None = None
     checked: bool = False
+    observer: Observer | None = None
 
 
 class Maker:
@@ -47,6 +49,7 @@ class Maker:
         self._block_tokens = scenario.block_tokens
         self._builder = builder
         self._watching = watching
+        self._observer = watching.observer
         self._scheduler = scheduler
         self._open_shell = open_shell
         self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
@@ -60,7 +63,8 @@ class Maker:
     ) -> ControllerParty:
         """A controller that knows nothing."""
         party = ControllerParty(self._builder.cluster(), mail, answer, retire)
-        party.shell = self._shell(Watched(name, party.core), party.perform)
+        step = party.core.step if self._observer is None else self._observer.controller(party.core)
+        party.shell = self._shell(Watched(name, party.core), step, party.perform)
         return party
 
     def gateway(
@@ -69,7 +73,8 @@ class Maker:
         """A gateway without streams."""
         core = self._builder.gateway(gateway_id)
         party = GatewayParty(gateway_id, core, mail, clients, self._scheduler)
-        party.shell = self._shell(Watched(name, core), party.perform)
+        step = core.step if self._observer is None else self._observer.gateway(core)
+        party.shell = self._shell(Watched(name, core), step, party.perform)
         return party
 
     def worker(
@@ -81,8 +86,10 @@ class Maker:
         if self._watching.checked:
             content = BlockContent(pool.blocks, info.block_tokens, self._model.layers)
         engine = Engine(info, self._model.layers, self._costs[pool.hardware], content, peers)
-        party = WorkerParty(info, self._builder.worker(info), engine, mail)
-        party.shell = self._shell(Watched(str(key), party.core, engine.inbound), party.perform)
+        core = self._builder.worker(info)
+        party = WorkerParty(info, core, engine, mail)
+        step = core.step if self._observer is None else self._observer.worker(core)
+        party.shell = self._shell(Watched(str(key), core, engine.inbound), step, party.perform)
         run = party.shell.run if isinstance(party.shell, QueueShell) else _run_now
         engine.connect(self._scheduler, links, party.shell.post, run)
         return party
@@ -103,8 +110,8 @@ class Maker:
             speed=first_speed(self._costs[pool.hardware]),
         )
 
-    def _shell(self, watched: Watched, perform: Perform) -> Shell:
-        return self._open_shell(watched.core.step, perform, self._watch(watched))
+    def _shell(self, watched: Watched, step: Step, perform: Perform) -> Shell:
+        return self._open_shell(step, perform, self._watch(watched))
 
     def _watch(self, watched: Watched) -> Watch | None:
         transcript, checked = self._watching.transcript, self._watching.checked

@@ -9,10 +9,12 @@ from pathlib import Path
 from .arrivals import Arrival
 from .clock import NS_PER_S, seconds, to_ns
 from .cores import CoreBuilder
+from .coverage import Coverage
 from .errors import InvariantBroken
 from .faults import Fault, draw_plan
 from .inject import Injector
 from .leftovers import leftovers
+from .observer import Observer
 from .queue import EventQueue
 from .scenario import PoissonSpec, Scenario, TraceSpec
 from .transcript import Transcript
@@ -49,6 +51,7 @@ def simulate(
     transcript: Transcript | None = None,
     builder: CoreBuilder | None = None,
     progress: Progress | None = None,
+    coverage: Coverage | None = None,
 ) -> Outcome:
     """Run `scenario` to its end on an event queue.
 
@@ -56,7 +59,8 @@ def simulate(
     `end_within_s`, or (checked) if anything is held when all is quiet; TraceError
     and ConfigError for what the operator gave.
     """
-    watching = Watching(transcript=transcript, checked=scenario.checked)
+    observer = None if coverage is None else Observer(coverage)
+    watching = Watching(transcript=transcript, checked=scenario.checked, observer=observer)
     world = queue_world(scenario, builder or CoreBuilder(scenario), watching)
     queue = world.scheduler
     assert isinstance(queue, EventQueue)

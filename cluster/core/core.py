@@ -20,6 +20,7 @@ from ...proto.cluster_events import (
     WorkerViewed,
 )
 from ...proto.effects import ClusterEffect
+from ...proto.ids import WorkerKey
 from ...proto.timers import SetTimer, TimerFired, TimerKey
 from ..policy.placement import PlacementPolicy
 from .admission import arrive, drop, gateway_died, reject_overdue
@@ -27,6 +28,7 @@ from .asks import drain_asked, migrate_asked, role_asked
 from .drain import finish_drains
 from .heartbeat import bury_silent, lost, registered, viewed
 from .limits import ClusterLimits
+from .membership import Standing
 from .migrate import end_silent, order_due
 from .placing import place_queued
 from .reconcile import move_ended, request_ended
@@ -82,6 +84,14 @@ class ClusterCore:
     def status(self, now_ns: int) -> ClusterStatus:
         """Everything an operator may see, dated `now_ns`."""
         return status_of(self._cluster, now_ns)
+
+    def worker_state(self, key: WorkerKey) -> str:
+        """What a word from that life of a worker is worth: its state, unknown, or fenced."""
+        standing = self._cluster.members.standing(key)
+        record = self._cluster.members.get(key.worker_id)
+        if standing is not Standing.CURRENT or record is None:
+            return standing.value
+        return record.state.value
 
     def check(self) -> None:
         """Assert what must hold between any two steps. Costs all the state."""

@@ -46,6 +46,15 @@ class GatewayCore:
         """Whether a stream of that id is open: a front refuses to open another."""
         return request_id in self._streams
 
+    def stream_state(self, request_id: RequestId) -> str:
+        """Where a stream stands: unknown, ended, submitting, streaming or waiting."""
+        stream = self._streams.get(request_id)
+        if stream is None:
+            return "ended" if request_id in self._ended else "unknown"
+        if stream.submitting:
+            return "submitting"
+        return "streaming" if stream.tokens else "waiting"
+
     def step(self, event: GatewayEvent, now_ns: int) -> list[GatewayEffect]:
         """Take one fact; the orders that follow from it, in order."""
         self._orders.out = []

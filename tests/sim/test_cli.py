@@ -70,7 +70,9 @@ def test_recordings_are_written_one_per_core(small: Path, tmp_path: Path) -> Non
 
 def test_a_campaign_that_holds_says_so(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(small, seeds=3) == 0
-    assert "3 seeds, no rule broken" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "3 seeds, no rule broken" in shown
+    assert " events, 75 requests, 0 faults" in shown
 
 
 def test_a_failing_seed_ends_with_its_replay_and_status_1(
@@ -156,7 +158,10 @@ def test_nothing_but_results_is_printed_where_nobody_watches(
     assert "\x1b" not in alone.out
     assert alone.out.splitlines()[0].strip() == "Latency, seconds"
     assert cli.run(small, seeds=2) == 0
-    assert capsys.readouterr().out == "2 seeds, no rule broken, every admitted request ended\n"
+    assert capsys.readouterr().out == (
+        "2 seeds, no rule broken, every admitted request ended\n"
+        "1848 events, 50 requests, 0 faults\n"
+    )
 
 
 def test_json_leaves_stdout_to_the_program_that_reads_it(

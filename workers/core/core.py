@@ -11,7 +11,7 @@ from ...proto.effects import EndProcess, RunIteration, WorkerEffect
 from ...proto.ids import MoveId, RequestId, WorkerKey
 from ...proto.requests import FinishReason, SampledToken
 from ...proto.timers import TimerFired
-from ...proto.views import WorkerInfo, WorkerView
+from ...proto.views import Phase, WorkerInfo, WorkerView
 from ...proto.worker_events import (
     AbortAcked,
     BlocksLanded,
@@ -40,6 +40,7 @@ from ...proto.worker_events import (
 from . import moves_source, moves_target, requests
 from .blocks import BlockPool
 from .copies import CopyDesk
+from .halves import Half, OpenHalf, open_halves, over
 from .holdings import Holdings
 from .limits import WorkerLimits
 from .membership import HEARTBEAT, REGISTER, Membership
@@ -75,7 +76,7 @@ class WorkerCore:
         self._scheduler = Scheduler(limits, self._holdings)
         self._speed = SpeedMeter(info.speed)
         self._dead = DeadPeers(limits.peers_max)
-        ended = EndedMoves(limits.ended_moves_max)
+        self._ended = ended = EndedMoves(limits.ended_moves_max)
         copies = CopyDesk(limits, layers, self._blocks, self._out)
         self._sources = moves_source.SourceMoves(
             limits, info.key, self._holdings, copies, ended, self._out
@@ -103,6 +104,20 @@ class WorkerCore:
     def view(self, now_ns: int) -> WorkerView:
         """The worker as a heartbeat sent now would show it."""
         return self._membership.view(now_ns)
+
+    def phase(self, request_id: RequestId) -> Phase | None:
+        """Where a request stands here; None if it is not held."""
+        sequence = self._holdings.held.get(request_id)
+        return None if sequence is None else sequence.phase
+
+    def halves(self) -> dict[MoveId, OpenHalf]:
+        """Its half of every move that is not over."""
+        return open_halves(self._sources.moves.values(), self._targets.moves.values())
+
+    def half(self, move_id: MoveId) -> Half:
+        """Its half of one move, be it over or unknown."""
+        known = self.halves().get(move_id)
+        return over(move_id, self._ended) if known is None else known.half
 
     def check(self) -> None:
         """Integrity of everything; an AssertionError is a bug of this package. O(blocks)."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .... import __version__
-from . import chat, generate, operate, serve, simulate, status
+from . import chat, fuzz, generate, operate, serve, simulate, status
 from .reporting import CTRL_C
 
 HELP = """
@@ -21,7 +21,7 @@ A first try, on one machine:
     splitweave chat
     splitweave status --watch
 
-Every command but serve and simulate talks to a gateway (--address, by default
+Every command but serve, simulate and fuzz talks to a gateway (--address, by default
 127.0.0.1:7070).
 
 Exit status: 0 done, 1 server failure, 2 wrong input, 3 unavailable or
@@ -68,6 +68,12 @@ register(
     "simulate examples/two_pools.toml",
     "simulate examples/faults.toml --seeds 100",
     "simulate examples/faults.toml --seed 42 --json",
+)
+register(
+    fuzz.fuzz,
+    "fuzz --seeds 5000 --jobs 2",
+    "fuzz --seeds 1 --first 4711",
+    "fuzz --seeds 300 examples/faults.toml",
 )
 
 

@@ -1,0 +1,142 @@
+"""Which pairs of the move machine nothing can ever take, and why.
+
+Data: a pair that is listed here and is taken all the same fails a fuzz run; one
+that is not listed and never taken is printed. Rows and columns are those of
+`coverage.py`.
+"""
+
+from typing import NamedTuple
+
+from ..proto.move import NEXT, Stage
+from ..workers.core.halves import Half
+from .coverage import COLUMNS, ROWS, SOURCE, STAGES, TARGET, Cell, Coverage
+
+
+class Never(NamedTuple):
+    """These rows never meet these columns."""
+
+    side: str
+    rows: tuple[str, ...]
+    columns: tuple[Half, ...]
+    reason: str
+
+
+_OVER = (Half.NONE, Half.ENDED)
+_ASKED = ("LeaseOpened", "LeaseRefused", "MoveCommitted", "MoveAborted", "AbortAcked")
+_ENDING = ("PeerLost", "RequestAssigned, other", "RequestCancelled", "GatewayLost")
+NEVER = (
+    Never(
+        SOURCE,
+        (*_ENDING, "StreamAcked", "IterationDone"),
+        _OVER,
+        "names no move: only those that are there are concerned",
+    ),
+    Never(
+        SOURCE, ("MoveOrdered",), (Half.EXPECTED,), "a migration asks in the step that orders it"
+    ),
+    Never(SOURCE, _ASKED, (Half.EXPECTED,), "the target has not been asked yet"),
+    Never(
+        SOURCE,
+        ("MoveCommitted",),
+        (Half.RESERVE, Half.COPY),
+        "the target commits only what was offered, and an offer enters handover",
+    ),
+    Never(
+        SOURCE,
+        ("AbortAcked",),
+        (Half.RESERVE, Half.COPY, Half.HANDOVER),
+        "answers an abort only, with which the source leaves these stages",
+    ),
+    Never(
+        SOURCE,
+        ("MoveAborted", "AbortAcked"),
+        (Half.COMMITTED_COPYING,),
+        "a target that has committed says so and nothing else",
+    ),
+    Never(
+        SOURCE,
+        ("CopySent", "CopyFailed"),
+        (*_OVER, Half.EXPECTED, Half.RESERVE),
+        "no copy before the lease, and a move stays until its copies have ended",
+    ),
+    Never(
+        SOURCE,
+        ("CopyFailed",),
+        (Half.COMMITTED_COPYING,),
+        "the target commits when every copy has landed, and a failed one never does",
+    ),
+    Never(
+        SOURCE,
+        ("TimerFired",),
+        (*_OVER, Half.EXPECTED, Half.ABORTED_COPYING, Half.COMMITTED_COPYING),
+        "set with the first ask, cleared at the end",
+    ),
+    Never(
+        TARGET,
+        _ENDING,
+        (*_OVER, Half.COMMITTED),
+        "names no move: only leases that are there are concerned",
+    ),
+    Never(
+        TARGET,
+        ("TimerFired",),
+        (*_OVER, Half.COMMITTED),
+        "set with the lease, cleared when it is forgotten",
+    ),
+    Never(
+        TARGET,
+        ("BlocksLanded", "CopyFailed"),
+        (Half.COMMITTED,),
+        "every copy has landed before the commit, and each lands once",
+    ),
+)
+# Legal in `proto/move.py: NEXT`, and not taken by one of the sides.
+NEVER_STAGES = {
+    (TARGET, Stage.RESERVE, Stage.ABORTED): "a refused ask leaves nothing at the target",
+}
+
+
+def never() -> dict[Cell, str]:
+    """Every unreachable pair with its reason."""
+    cells = {
+        (rule.side, row, column.value): rule.reason
+        for rule in NEVER
+        for row in rule.rows
+        for column in rule.columns
+    }
+    for (side, start, end), reason in NEVER_STAGES.items():
+        cells[STAGES[side], start.value, end.value] = reason
+    return cells
+
+
+def pairs() -> list[Cell]:
+    """Every pair of the move machine, reachable or not, in the order of its tables."""
+    cells = [
+        (side, row, column.value)
+        for side in (SOURCE, TARGET)
+        for row in ROWS[side]
+        for column in COLUMNS[side]
+    ]
+    return cells + [
+        (STAGES[side], start.value, end.value)
+        for side in (SOURCE, TARGET)
+        for start in Stage
+        for end in Stage
+        if end in NEXT[start]
+    ]
+
+
+def untaken(coverage: Coverage) -> list[Cell]:
+    """Reachable, and never taken."""
+    unreachable = never()
+    return [c for c in pairs() if c not in unreachable and not coverage.counts[c]]
+
+
+def impossible(coverage: Coverage) -> dict[Cell, str]:
+    """Taken, although called unreachable, or in no table: a bug, of the table or of a core."""
+    unreachable, known = never(), set(pairs())
+    tables = {SOURCE, TARGET, *STAGES.values()}
+    taken = [c for c in sorted(coverage.counts) if c[0] in tables]
+    found = {c: unreachable[c] for c in taken if c in unreachable}
+    found |= {c: "stands in no table" for c in taken if c not in known}
+    return found

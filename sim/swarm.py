@@ -1,0 +1,138 @@
+"""A scenario of its own for each seed: which faults, which pools, how tight.
+
+Swarm testing (Groce et al., ISSTA 2012): a run in which everything may happen
+seldom gets far in anything. So each seed leaves most kinds of faults out and
+does more of the others, in a cluster of its own shape.
+"""
+
+from random import Random
+from typing import Any
+
+from ..proto.toml_file import build
+from .scenario import Scenario
+
+S = 1_000_000_000
+MS = 1_000_000
+SHAPES = (
+    "1P 1D", "1P 2D", "2P 1D", "2P 2D", "2P 3D", "3P 4D", "1M", "2M", "4M", "1P 1D 1M", "1P 2D 2M"
+)  # fmt: skip
+ROLES = {"P": "prefill", "D": "decode", "M": "mixed"}
+KIND_CHANCE = 0.4  # of each kind of fault to be on
+# The most of each kind that is on.
+KINDS: dict[str, int] = {
+    "crashes": 3,
+    "freezes": 3,
+    "message_troubles": 4,
+    "cuts": 2,
+    "slow_links": 3,
+    "copy_troubles": 3,
+    "controller_restarts": 2,
+    "gateway_crashes": 2,
+    "migrations": 24,
+    "drains": 2,
+    "role_switches": 2,
+}
+
+
+def swarm(seed: int) -> Scenario:
+    """The scenario of a seed; the same one always."""
+    dice = Random(f"swarm {seed}")
+    block_tokens = dice.choice((1, 2, 4, 8, 16))
+    prompt = dice.choice((12, 40, 90))
+    output = dice.choice((6, 30, 70))
+    layers = dice.choice((1, 2, 3, 4))
+    tables: dict[str, Any] = {
+        "seed": seed,
+        "checked": True,
+        "block_tokens": block_tokens,
+        "stop_chance": dice.choice((0.0, 0.02)),
+        "end_within_s": 120.0,
+        "model": {
+            "layers": layers, "hidden": 256, "heads": 8, "kv_heads": 8, "head_dim": 64,
+            "ffn": 512, "vocab": 4096, "context_tokens_max": dice.choice((80, 131072)),
+        },
+        "hardware": {
+            "quick": {"kind": "affine", "iteration_us": 4000.0, "token_us": 200.0},
+            "slow": {"kind": "affine", "iteration_us": 9000.0, "token_us": 100.0},
+        },
+        "pools": _pools(dice, -(-(prompt + output) // block_tokens)),
+        "network": {
+            "latency_us": dice.choice((50.0, 500.0, 5000.0)),
+            "jitter_us": dice.choice((0.0, 500.0, 5000.0)),
+            "gateways": dice.choice((1, 2, 3)),
+        },
+        "workload": _workload(dice, prompt, output),
+        "slo": {"ttft_s": 1.0, "tpot_s": 0.1},
+        "faults": _faults(dice),
+        "limits": {
+            "worker": _worker_limits(dice, layers),
+            "gateway": {"stall_ns": 4 * S, "ended_max": dice.choice((3, 20000))},
+            "cluster": {"moves_per_worker_max": dice.choice((1, 4, 8))},
+        },
+    }  # fmt: skip
+    return build(Scenario, tables, f"the swarm's seed {seed}")
+
+
+def _pools(dice: Random, longest_blocks: int) -> list[dict[str, Any]]:
+    """`longest_blocks` is what one whole request may need; memory is a few times that."""
+    pools: list[dict[str, Any]] = []
+    for part in dice.choice(SHAPES).split():
+        count, kind = int(part[:-1]), part[-1]
+        blocks = round(longest_blocks * 10 ** dice.uniform(0.1, 1.0)) + 4
+        pools.append({
+            "name": ROLES[kind], "role": ROLES[kind], "count": count,
+            "hardware": dice.choice(("quick", "slow")), "blocks": blocks,
+            "link_gbytes_per_s": 10 ** dice.uniform(-2.5, 0.0),
+            "link_latency_us": dice.choice((10.0, 100.0, 2000.0)),
+        })  # fmt: skip
+    return pools
+
+
+def _workload(dice: Random, prompt: int, output: int) -> dict[str, Any]:
+    return {
+        "kind": "poisson",
+        "rate_per_s": dice.choice((4.0, 8.0, 16.0)),
+        "requests": dice.choice((8, 16, 24)),
+        "prompt": {"kind": "uniform", "low": 1, "high": prompt},
+        "output": {"kind": "uniform", "low": 1, "high": output},
+        "shared_prefix_tokens": dice.choice((0, 16)),
+        "prefix_groups": dice.choice((0, 1, 3)),
+    }
+
+
+def _faults(dice: Random) -> dict[str, Any]:
+    faults = {
+        "until_s": dice.choice((3.0, 5.0)),
+        "freeze_s_max": dice.choice((0.5, 4.0)),
+        "message_loss": dice.choice((0.0, 0.1, 0.5)),
+        "message_duplicate": dice.choice((0.0, 0.2, 1.0)),
+        "message_delay_s": dice.choice((0.05, 0.5, 3.0)),
+        "cancels": dice.choice((0.0, 0.15, 0.6)),
+    }
+    return faults | {kind: most for kind, most in KINDS.items() if dice.random() < KIND_CHANCE}
+
+
+def _worker_limits(dice: Random, layers: int) -> dict[str, int]:
+    batched = dice.choice((8, 48, 256))
+    chunk = min(dice.choice((4, 16, 64)), batched)
+    return {
+        "batched_tokens_max": batched,
+        "prefill_chunk_tokens": chunk,
+        "sequences_max": min(dice.choice((2, 8, 32)), batched),
+        "queue_len_max": dice.choice((4, 64)),
+        "watermark_blocks": dice.choice((0, 1, 3)),
+        "heartbeat_ns": dice.choice((50, 200)) * MS,
+        "lease_ns": dice.choice((200, 1000, 5000)) * MS,
+        "lease_ask_ns": dice.choice((30, 100)) * MS,
+        "lease_asks_max": dice.choice((2, 10)),
+        "copy_ns": dice.choice((100, 500, 2000)) * MS,
+        "handover_ns": dice.choice((100, 500, 2000)) * MS,
+        "handover_blocks_max": dice.choice((1, 2, 8)),
+        "layer_group": dice.randint(1, layers),
+        "copy_blocks_max": dice.choice((1, 4, 64)),
+        "copies_in_flight_max": dice.choice((1, 2, 8)),
+        "moves_max": dice.choice((1, 4, 64)),
+        "ended_moves_max": dice.choice((1, 3, 1024)),
+        "resend_ns": dice.choice((200, 500)) * MS,
+        "finished_max": dice.choice((2, 1024)),
+    }

@@ -93,3 +93,24 @@ class Kernels(Protocol):
     def silu_mul(self, gate_up_T2F: Tensor) -> Tensor:
         """y_TF = silu(gate) * up, gate in the first F columns, up in the last."""
         ...
+
+
+class BlockCopy(Protocol):
+    """Some heads of some KV blocks as one message, and back: `block_copy.py` is the reference."""
+
+    def gather(
+        self, cache_L2NGTD: Tensor, blocks_B: Tensor, first_head: int, last_head: int
+    ) -> Tensor:
+        """A contiguous copy [L, 2, B, last - first, T, D]; `blocks_B` is int64."""
+        ...
+
+    def scatter(
+        self,
+        cache_L2NGTD: Tensor,
+        blocks_B: Tensor,
+        first_head: int,
+        last_head: int,
+        moved_L2BHTD: Tensor,
+    ) -> None:
+        """Put what `gather` gave into heads [first, last) of those blocks."""
+        ...

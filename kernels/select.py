@@ -1,6 +1,6 @@
 """Which kernels a device gets."""
 
-from .seam import Kernels
+from .seam import BlockCopy, Kernels
 
 
 def select(device: str) -> Kernels:
@@ -16,3 +16,14 @@ def select(device: str) -> Kernels:
     from .reference import ReferenceKernels
 
     return ReferenceKernels()
+
+
+def select_block_copy(device: str) -> BlockCopy:
+    """What gathers and scatters KV blocks on a torch device: Triton's on CUDA, else torch's."""
+    if device.startswith("cuda"):
+        from .gpu import block_copy as on_gpu
+
+        return on_gpu
+    from . import block_copy
+
+    return block_copy

@@ -48,3 +48,11 @@ def test_what_was_written_head_by_head_reads_as_a_whole_block() -> None:
         payload = HeadBlocks(source, heads).read_blocks(0, 3, BLOCKS)
         HeadBlocks(target, heads).write_blocks(0, 3, BLOCKS, payload)
     assert torch.equal(target.read(0, 3, BLOCKS), source.read(0, 3, BLOCKS))
+
+
+def test_a_cache_without_streams_needs_no_marks() -> None:
+    cache = filled()
+    cache.marks.stored(2)
+    cache.marks.follow(2)
+    cache.marks.settle()
+    assert torch.equal(cache.read(0, 3, (1,))[:, :, 0], cache.tensor[:, :, 1])

@@ -57,8 +57,8 @@ class Engine(Protocol):
     def read_blocks(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
         """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D] float32.
 
-        On the engine's device: on a GPU it follows, on the default stream, what the
-        batch in progress has stored.
+        On the engine's device: on a GPU it follows, on the caller's stream, what the batch
+        in progress has stored of these layers.
         """
         ...
 
@@ -82,7 +82,12 @@ class TorchEngine:
 
     def run(self, batch: Batch, on_layer: Callable[[int], None]) -> tuple[SampledToken | None, ...]:
         rows = rows_of(batch, self.cache.block_tokens, self._device)
-        logits = self.logits(rows, on_layer).numpy(force=True)
+
+        def marked(layer: int) -> None:
+            self.cache.marks.stored(layer)
+            on_layer(layer)
+
+        logits = self.logits(rows, marked).numpy(force=True)
         drawn = iter(logits)
         return tuple(
             None if chunk.draw is None else draw(next(drawn), chunk.draw) for chunk in batch.chunks

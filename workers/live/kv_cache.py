@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.select import select_block_copy
 from ..core.head_ranges import HeadRange
 from ..models.errors import ModelError
 from ..models.spec import ModelSpec
+from .layer_marks import LayerMarks
 
 ELEMENT_BYTES = 4
 
@@ -33,7 +35,11 @@ def blocks_for(memory_bytes: int, spec: ModelSpec, block_tokens: int) -> int:
 
 
 class KvCache:
-    """The memory of `blocks` blocks. Reads and writes may come from any thread."""
+    """The memory of `blocks` blocks. Reads and writes may come from any thread.
+
+    On a GPU both run on the calling thread's stream: a read behind the layers' `marks`,
+    a write until it is through.
+    """
 
     def __init__(
         self, spec: ModelSpec, blocks: int, block_tokens: int, device: str = "cpu"
@@ -45,7 +51,9 @@ class KvCache:
         self.block_tokens = block_tokens
         self.block_bytes = block_bytes(spec, block_tokens)
         self.tensor = _zeros(shape, device)
+        self.marks = LayerMarks(spec.layers, self.tensor.device)
         self._all = HeadRange(first=0, last=spec.kv_heads)
+        self._copy = select_block_copy(device)
 
     def read(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
         """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D]."""
@@ -61,7 +69,9 @@ class KvCache:
         self, first_layer: int, last_layer: int, blocks: Sequence[int], heads: HeadRange
     ) -> Tensor:
         """As `read`, of some of the heads held here: [.., len(heads), block_tokens, D]."""
-        return self._heads(first_layer, last_layer, heads).index_select(2, self._index(blocks))
+        self.marks.follow(last_layer - 1)
+        held = self.tensor[first_layer:last_layer]
+        return self._copy.gather(held, self._index(blocks), heads.first, heads.last)
 
     def write_heads(
         self,
@@ -72,14 +82,11 @@ class KvCache:
         payload: Tensor,
     ) -> None:
         """As `write`, of some of the heads held here; the others keep what they have."""
-        held = self._heads(first_layer, last_layer, heads)
-        shape = (*held.shape[:2], len(blocks), *held.shape[3:])
-        held.index_copy_(
-            2, self._index(blocks), payload.to(held.device).view(held.dtype).view(shape)
-        )
-
-    def _heads(self, first_layer: int, last_layer: int, heads: HeadRange) -> Tensor:
-        return self.tensor[first_layer:last_layer, :, :, heads.first : heads.last]
+        held = self.tensor[first_layer:last_layer]
+        shape = (*held.shape[:2], len(blocks), len(heads), *held.shape[4:])
+        moved = payload.to(held.device).view(held.dtype).view(shape)
+        self._copy.scatter(held, self._index(blocks), heads.first, heads.last, moved)
+        self.marks.settle()
 
     def _index(self, blocks: Sequence[int]) -> Tensor:
         return torch.tensor(blocks, dtype=torch.int64, device=self.tensor.device)

@@ -42,12 +42,14 @@ class WorkerRegistered:
 
     `cached` are the prefix hashes of its cached and held full blocks. `number` is
     that of its last heartbeat: the next one tells what has changed since this.
+    `lost` are peers that it knows to be dead: a new controller learns of them so.
     """
 
     info: WorkerInfo
     view: WorkerView
     cached: tuple[PrefixHash, ...]
     number: int = 0
+    lost: tuple[WorkerKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

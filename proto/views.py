@@ -75,6 +75,7 @@ class WorkerView:
     blocks_free + blocks_held + blocks_cached + blocks_leased
     + blocks_quarantined = blocks_total. Cached blocks are unheld and may be
     evicted. `backlog_tokens` are prompt tokens admitted and not yet computed.
+    `awaited` are the writers of the quarantined blocks, who have not let go.
     """
 
     key: WorkerKey
@@ -92,3 +93,4 @@ class WorkerView:
     blocks_quarantined: int
     speed: Speed
     requests: tuple[HeldRequest, ...]
+    awaited: tuple[WorkerKey, ...] = ()

@@ -1,8 +1,9 @@
 """What the controller does when a worker speaks: register, view, or die."""
 
 from ...proto.cluster_events import WorkerLost, WorkerRegistered, WorkerViewed
-from ...proto.ids import Incarnation, WorkerKey
+from ...proto.ids import WorkerKey
 from ...proto.worker_events import PeerLost, ViewAsked
+from .deaths import believe_deaths, give_up_unheard, tell_deaths
 from .drain import assign_role, finish_drains
 from .membership import Standing, WorkerRecord
 from .placing import place_queued
@@ -26,7 +27,9 @@ def registered(cluster: Cluster, event: WorkerRegistered, now_ns: int) -> None:
         assign_role(cluster, record)
         return
     cluster.prefixes.replace(key, event.cached)
+    cluster.unheard.pop(key, None)
     assign_role(cluster, record)
+    believe_deaths(cluster, event.lost, now_ns)
     _act_on_view(cluster, record, now_ns)
 
 
@@ -89,25 +92,9 @@ def _tell_fenced(cluster: Cluster, key: WorkerKey) -> None:
 def _act_on_view(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
     reconcile(cluster, record, now_ns)
     if record.view.blocks_quarantined:
-        _tell_deaths(cluster, record, now_ns)
+        give_up_unheard(cluster, record, now_ns)
+        tell_deaths(cluster, record, now_ns)
     if cluster.drains:
         finish_drains(cluster)
     if len(cluster.queue):
         place_queued(cluster, now_ns)
-
-
-def _tell_deaths(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
-    """It may wait for a peer whose death it did not hear of, or an earlier controller did."""
-    told_ns = record.deaths_told_ns
-    if told_ns is not None and now_ns - told_ns < cluster.limits.deaths_again_ns:
-        return
-    record.deaths_told_ns = now_ns
-    # A life is the proof that those before it are over, also those of which an earlier
-    # controller knew and we never heard.
-    before = [
-        WorkerKey(other.key.worker_id, Incarnation(other.key.incarnation - 1))
-        for other in cluster.members.living()
-        if other is not record
-    ]
-    for key in [*cluster.members.deaths(), *before]:
-        cluster.tell_worker(record.key, PeerLost(key=key))

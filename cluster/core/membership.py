@@ -83,9 +83,14 @@ class Membership:
         self._limits = limits
         self._records: dict[WorkerId, WorkerRecord] = {}
         self._deaths: dict[WorkerKey, None] = {}  # bounded, oldest first
+        # Dead lives that never registered here: others told of them. All are in `_deaths`.
+        self._fences: dict[WorkerId, WorkerKey] = {}
 
     def standing(self, key: WorkerKey) -> Standing:
         """The fence: what a word from `key` is worth."""
+        fence = self._fences.get(key.worker_id)
+        if fence is not None and key.incarnation <= fence.incarnation:
+            return Standing.FENCED
         record = self._records.get(key.worker_id)
         if record is None or key.incarnation > record.key.incarnation:
             return Standing.UNKNOWN
@@ -162,10 +167,24 @@ class Membership:
     def bury(self, record: WorkerRecord) -> None:
         """That incarnation is dead from now on."""
         record.dead = True
-        self._deaths[record.key] = None
+        self._note_death(record.key)
+
+    def fence(self, key: WorkerKey) -> None:
+        """A life that is not known here is over: nothing of it, or before it, counts."""
+        assert self.current(key) is None, key
+        former = self._fences.get(key.worker_id)
+        if former is not None:
+            self._deaths.pop(former, None)
+        self._fences[key.worker_id] = key
+        self._note_death(key)
+
+    def _note_death(self, key: WorkerKey) -> None:
+        self._deaths[key] = None
         while len(self._deaths) > self._limits.deaths_max:
             forgotten = next(iter(self._deaths))
             del self._deaths[forgotten]
+            if self._fences.get(forgotten.worker_id) == forgotten:
+                del self._fences[forgotten.worker_id]
             held = self._records.get(forgotten.worker_id)
             if held is not None and held.key == forgotten:
                 del self._records[forgotten.worker_id]
@@ -196,6 +215,7 @@ class Membership:
         """Programmer's errors only."""
         assert len(self._records) <= self._limits.workers_max
         assert len(self._deaths) <= self._limits.deaths_max
+        assert all(key in self._deaths for key in self._fences.values()), self._fences
         for worker_id, record in self._records.items():
             assert record.key.worker_id == worker_id, (worker_id, record.key)
             assert record.dead == (record.key in self._deaths), record.key

@@ -31,6 +31,8 @@ class Cluster:
         self.prefixes = PrefixIndex(block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max)
         # Workers that drain, and the asks to be answered when they are empty.
         self.drains: dict[WorkerKey, list[str]] = {}
+        # Unknown lives that a worker waits for, and since when. Bounded, oldest first.
+        self.unheard: dict[WorkerKey, int] = {}
         self.dead_gateways: dict[GatewayId, None] = {}  # bounded, oldest first
         self.out: list[ClusterEffect] = []
 

@@ -282,11 +282,14 @@ class Plane:
     def register(self, name: str, incarnation: int = 1, **changes: Any) -> list[str]:
         """`view`: changes to its view; `cached`: prefix hashes; all others to its info."""
         view, cached = changes.pop("view", {}), changes.pop("cached", ())
+        lost = changes.pop("lost", ())
         info = info_of(name, incarnation, **changes)
         self.infos[info.key] = info
         number = self.numbers.setdefault(info.key, 0)
         shown = view_of(info, **{"observed_at_ns": self.now_ns} | view)
-        return self.tell(WorkerRegistered(info=info, view=shown, cached=cached, number=number))
+        return self.tell(
+            WorkerRegistered(info=info, view=shown, cached=cached, number=number, lost=lost)
+        )
 
     def beat(
         self, name: str, *requests: HeldRequest, incarnation: int = 1, **view: Any

@@ -156,3 +156,11 @@ def test_the_death_of_an_earlier_life_is_no_reason_to_end() -> None:
     solo = registered()
     own = solo.core.info.key
     assert solo.step(PeerLost(key=key_of(own.worker_id, own.incarnation - 1))) == []
+
+
+def test_a_registration_tells_whom_the_worker_knows_to_be_dead() -> None:
+    solo = registered()
+    solo.step(PeerLost(key=key_of("w9", 4)))
+    solo.step(PeerLost(key=key_of("w9", 3)))
+    solo.step(ViewAsked())
+    assert solo.sent(WorkerRegistered)[0].lost == (key_of("w9", 4),)

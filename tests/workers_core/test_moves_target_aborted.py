@@ -199,3 +199,13 @@ def test_words_of_a_dead_incarnation_are_void() -> None:
     assert solo.effects == []
     solo.ask_lease(REQUEST, 5, source=key_of("b", 3))
     assert len(solo.sent(LeaseOpened)) == 1
+
+
+def test_the_view_names_whom_the_quarantine_waits_for() -> None:
+    solo = leasing()
+    assert solo.view.awaited == ()
+    solo.fire("target_move", M1, LIMITS.lease_ns)
+    assert solo.view.awaited == (PEER,)
+    solo.step(PeerLost(key=PEER))
+    assert solo.view.awaited == ()
+    assert lent(solo) == (0, 0)

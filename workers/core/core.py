@@ -43,7 +43,7 @@ from .copies import CopyDesk
 from .halves import Half, OpenHalf, open_halves, over
 from .holdings import Holdings
 from .limits import WorkerLimits
-from .membership import HEARTBEAT, REGISTER, Membership
+from .membership import HEARTBEAT, REGISTER, Membership, Witness
 from .memory import DeadPeers, EndedMoves
 from .outbox import Outbox
 from .scheduler import Entry, Scheduler, to_batch
@@ -87,9 +87,10 @@ class WorkerCore:
         self._targets = moves_target.TargetMoves(
             limits, info.key, info.block_tokens, self._scheduler, self._requests, self._out
         )
-        self._membership = Membership(
-            info, limits, self._holdings, lambda: self._speed.speed, seed, self._out
+        witness = Witness(
+            speed=lambda: self._speed.speed, awaited=self._targets.awaited, lost=self._dead.all
         )
+        self._membership = Membership(info, limits, self._holdings, witness, seed, self._out)
         self._iterations = 0
         self._flight: _Flight | None = None
 

@@ -5,8 +5,10 @@ heartbeats, and none stops for a later registration.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ...proto.cluster_events import WorkerRegistered, WorkerViewed
+from ...proto.ids import WorkerKey
 from ...proto.timers import TimerKey
 from ...proto.views import Phase, Role, Speed, WorkerInfo, WorkerView
 from .holdings import Holdings
@@ -17,6 +19,15 @@ REGISTER = TimerKey("register")
 HEARTBEAT = TimerKey("heartbeat")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """What else a worker tells of itself, asked when it is told."""
+
+    speed: Callable[[], Speed]
+    awaited: Callable[[], tuple[WorkerKey, ...]]  # who still writes to closed leases here
+    lost: Callable[[], tuple[WorkerKey, ...]]  # peers known to be dead
+
+
 class Membership:
     """What the controller was told, and what it has answered."""
 
@@ -25,7 +36,7 @@ class Membership:
         info: WorkerInfo,
         limits: WorkerLimits,
         holdings: Holdings,
-        speed: Callable[[], Speed],
+        witness: Witness,
         seed: int,
         out: Outbox,
     ) -> None:
@@ -34,7 +45,7 @@ class Membership:
         self._info = info
         self._limits = limits
         self._holdings = holdings
-        self._speed = speed
+        self._witness = witness
         self._out = out
         # Workers that start together do not beat together.
         self._offset_ns = (seed * 2_654_435_761 & 0xFFFFFFFF) * limits.heartbeat_ns >> 32
@@ -52,6 +63,7 @@ class Membership:
                 view=self.view(now_ns),
                 cached=self._holdings.blocks.findable(),
                 number=self._number,
+                lost=self._witness.lost(),
             )
         )
         self._out.set_timer(REGISTER, now_ns + self._limits.register_retry_ns)
@@ -107,6 +119,7 @@ class Membership:
             blocks_cached=counts.cached,
             blocks_leased=counts.leased,
             blocks_quarantined=counts.quarantined,
-            speed=self._speed(),
+            speed=self._witness.speed(),
             requests=tuple([sequence.held() for sequence in holdings.held.values()]),
+            awaited=self._witness.awaited(),
         )

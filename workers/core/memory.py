@@ -41,6 +41,10 @@ class DeadPeers:
         if len(self._dead) > self._size_max:
             self._dead.popitem(last=False)
 
+    def all(self) -> tuple[WorkerKey, ...]:
+        """The highest dead life of each, the least recently heard of first."""
+        return tuple([WorkerKey(name, incarnation) for name, incarnation in self._dead.items()])
+
     def __contains__(self, key: WorkerKey) -> bool:
         known = self._dead.get(key.worker_id)
         return known is not None and key.incarnation <= known

@@ -306,6 +306,11 @@ class TargetMoves:
             if move.open:
                 yield from move.hits
 
+    def awaited(self) -> tuple[WorkerKey, ...]:
+        """Sources that have not let go of a closed lease, each once."""
+        closed = (move.source for move in self.moves.values() if not move.open)
+        return tuple(dict.fromkeys(closed))
+
     def lent_blocks(self) -> Iterator[BlockId]:
         """Blocks that a writer may touch: leased or in quarantine."""
         for move in self.moves.values():

@@ -38,7 +38,15 @@ from .results import (
     Usage,
 )
 from .retry import RetryPolicy
-from .status import Blocks, ClusterStatus, Role, RunningMove, RunningRequest, Worker
+from .status import (
+    Blocks,
+    ClusterStatus,
+    RequestTrace,
+    Role,
+    RunningMove,
+    RunningRequest,
+    Worker,
+)
 from .sync import Client, Stream
 
 __all__ = [
@@ -64,6 +72,7 @@ __all__ = [
     "Overloaded",
     "Prompt",
     "Refused",
+    "RequestTrace",
     "RetryPolicy",
     "Role",
     "RunningMove",

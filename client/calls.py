@@ -62,6 +62,22 @@ def cluster_status() -> Call[status.ClusterStatus]:
     return Call(service="Admin", method="Status", request=message, read=status.cluster_status)
 
 
+def trace(request_id: str) -> Call[status.RequestTrace]:
+    """One request and its moves."""
+    message = _message(admin.TraceRequest(), request_id=request_id)
+    return Call(service="Admin", method="Trace", request=message, read=status.request_trace)
+
+
+def metrics() -> Call[str]:
+    """The controller's counters."""
+    return Call(
+        service="Admin",
+        method="Metrics",
+        request=admin.MetricsRequest(),
+        read=lambda reply: str(reply.text),
+    )
+
+
 def drain(worker_id: str, deadline_s: float | None) -> Call[int]:
     """Empties a worker; reads how many requests had to leave."""
     message = _message(admin.DrainRequest(), worker_id=worker_id, deadline_s=deadline_s)

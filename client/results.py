@@ -73,6 +73,10 @@ class Move:
     downtime_s: float
     committed: bool
     reason: str
+    hidden_share: float = 0.0
+    bytes_per_s: float = 0.0  # while at least one copy was under way
+    copies: int = 0  # messages
+    repeats: int = 0  # letters said again because no answer came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +151,10 @@ def move(message: pb.Move) -> Move:
         downtime_s=message.downtime_s,
         committed=message.outcome == pb.MOVE_OUTCOME_COMMITTED,
         reason=message.reason,
+        hidden_share=message.hidden_share,
+        bytes_per_s=message.bytes_per_s,
+        copies=message.copies,
+        repeats=message.repeats,
     )
 
 

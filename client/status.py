@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..proto import admin_pb2 as pb
-from .results import KINDS, MoveKind
+from .results import KINDS, Move, MoveKind, move
 
 
 class Role(StrEnum):
@@ -94,6 +94,28 @@ class ClusterStatus:
     workers: tuple[Worker, ...]
     requests: tuple[RunningRequest, ...]
     moves: tuple[RunningMove, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTrace:
+    """One request, running or lately ended, and every move of its KV."""
+
+    request: RunningRequest
+    ended: bool
+    moves: tuple[Move, ...]  # ended ones, oldest first; downtime counts to the commit
+    running: RunningMove | None
+    moves_left_out: int
+
+
+def request_trace(message: pb.RequestTrace) -> RequestTrace:
+    """The trace from the wire."""
+    return RequestTrace(
+        request=_request(message.request),
+        ended=message.ended,
+        moves=tuple(move(item) for item in message.moves),
+        running=_move(message.running) if message.HasField("running") else None,
+        moves_left_out=message.moves_left_out,
+    )
 
 
 def cluster_status(message: pb.ClusterStatus) -> ClusterStatus:

@@ -17,7 +17,7 @@ from .machine import DEFAULT_ADDRESS, GenerationMachine
 from .operations import Operations
 from .results import Delta, Generation, Move
 from .retry import RetryPolicy
-from .status import ClusterStatus, Role
+from .status import ClusterStatus, RequestTrace, Role
 
 Result = TypeVar("Result")
 STUBS: dict[str, Any] = {"Inference": InferenceStub, "Admin": AdminStub}
@@ -112,6 +112,14 @@ class Client:
     def status(self) -> ClusterStatus:
         """Workers, requests and moves, as the controller sees them now."""
         return self._run(calls.cluster_status())
+
+    def trace(self, request_id: str) -> RequestTrace:
+        """One request, running or lately ended, and its moves. Raises NotFound."""
+        return self._run(calls.trace(request_id))
+
+    def metrics(self) -> str:
+        """Counters of the cluster, in Prometheus' text format."""
+        return self._run(calls.metrics())
 
     def drain(self, worker_id: str, deadline_s: float | None = None) -> int:
         """Empties a worker; how many requests had to leave. Waits until it is empty."""

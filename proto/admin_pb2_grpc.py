@@ -39,6 +39,16 @@ class AdminStub:
                 request_serializer=splitweave_dot_proto_dot_admin__pb2.StatusRequest.SerializeToString,
                 response_deserializer=splitweave_dot_proto_dot_admin__pb2.ClusterStatus.FromString,
                 _registered_method=True)
+        self.Trace = channel.unary_unary(
+                '/splitweave.v1.Admin/Trace',
+                request_serializer=splitweave_dot_proto_dot_admin__pb2.TraceRequest.SerializeToString,
+                response_deserializer=splitweave_dot_proto_dot_admin__pb2.RequestTrace.FromString,
+                _registered_method=True)
+        self.Metrics = channel.unary_unary(
+                '/splitweave.v1.Admin/Metrics',
+                request_serializer=splitweave_dot_proto_dot_admin__pb2.MetricsRequest.SerializeToString,
+                response_deserializer=splitweave_dot_proto_dot_admin__pb2.MetricsReply.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/splitweave.v1.Admin/Drain',
                 request_serializer=splitweave_dot_proto_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -61,6 +71,21 @@ class AdminServicer:
 
     def Status(self, request, context):
         """The controller's newest picture of every worker, request and running move.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Trace(self, request, context):
+        """One request that runs, or ended lately: where it is and every move of its KV.
+        NOT_FOUND: no such request, or it ended too long ago.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Metrics(self, request, context):
+        """Counters of the controller, in Prometheus' text format.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +123,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=splitweave_dot_proto_dot_admin__pb2.StatusRequest.FromString,
                     response_serializer=splitweave_dot_proto_dot_admin__pb2.ClusterStatus.SerializeToString,
+            ),
+            'Trace': grpc.unary_unary_rpc_method_handler(
+                    servicer.Trace,
+                    request_deserializer=splitweave_dot_proto_dot_admin__pb2.TraceRequest.FromString,
+                    response_serializer=splitweave_dot_proto_dot_admin__pb2.RequestTrace.SerializeToString,
+            ),
+            'Metrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.Metrics,
+                    request_deserializer=splitweave_dot_proto_dot_admin__pb2.MetricsRequest.FromString,
+                    response_serializer=splitweave_dot_proto_dot_admin__pb2.MetricsReply.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -142,6 +177,60 @@ class Admin:
             '/splitweave.v1.Admin/Status',
             splitweave_dot_proto_dot_admin__pb2.StatusRequest.SerializeToString,
             splitweave_dot_proto_dot_admin__pb2.ClusterStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitweave.v1.Admin/Trace',
+            splitweave_dot_proto_dot_admin__pb2.TraceRequest.SerializeToString,
+            splitweave_dot_proto_dot_admin__pb2.RequestTrace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Metrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitweave.v1.Admin/Metrics',
+            splitweave_dot_proto_dot_admin__pb2.MetricsRequest.SerializeToString,
+            splitweave_dot_proto_dot_admin__pb2.MetricsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,12 @@ class AdminStub:
     def __new__(cls, channel: _aio.Channel) -> AdminAsyncStub: ...
     Status: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.ClusterStatus]
     """The controller's newest picture of every worker, request and running move."""
+    Trace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TraceRequest, _admin_pb2.RequestTrace]
+    """One request that runs, or ended lately: where it is and every move of its KV.
+    NOT_FOUND: no such request, or it ended too long ago.
+    """
+    Metrics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.MetricsRequest, _admin_pb2.MetricsReply]
+    """Counters of the controller, in Prometheus' text format."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainReply]
     """Takes a worker out: no new work, then its requests migrate away or finish.
     Returns when it holds none, or with DEADLINE_EXCEEDED when `deadline_s` is over.
@@ -51,6 +57,12 @@ class AdminAsyncStub(AdminStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.ClusterStatus]  # type: ignore[assignment]
     """The controller's newest picture of every worker, request and running move."""
+    Trace: _aio.UnaryUnaryMultiCallable[_admin_pb2.TraceRequest, _admin_pb2.RequestTrace]  # type: ignore[assignment]
+    """One request that runs, or ended lately: where it is and every move of its KV.
+    NOT_FOUND: no such request, or it ended too long ago.
+    """
+    Metrics: _aio.UnaryUnaryMultiCallable[_admin_pb2.MetricsRequest, _admin_pb2.MetricsReply]  # type: ignore[assignment]
+    """Counters of the controller, in Prometheus' text format."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainReply]  # type: ignore[assignment]
     """Takes a worker out: no new work, then its requests migrate away or finish.
     Returns when it holds none, or with DEADLINE_EXCEEDED when `deadline_s` is over.
@@ -72,6 +84,24 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ClusterStatus, _abc.Awaitable[_admin_pb2.ClusterStatus]]:
         """The controller's newest picture of every worker, request and running move."""
+
+    @_abc_1.abstractmethod
+    def Trace(
+        self,
+        request: _admin_pb2.TraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RequestTrace, _abc.Awaitable[_admin_pb2.RequestTrace]]:
+        """One request that runs, or ended lately: where it is and every move of its KV.
+        NOT_FOUND: no such request, or it ended too long ago.
+        """
+
+    @_abc_1.abstractmethod
+    def Metrics(
+        self,
+        request: _admin_pb2.MetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.MetricsReply, _abc.Awaitable[_admin_pb2.MetricsReply]]:
+        """Counters of the controller, in Prometheus' text format."""
 
     @_abc_1.abstractmethod
     def Drain(

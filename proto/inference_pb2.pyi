@@ -664,6 +664,10 @@ class Move(_message.Message):
     RESERVE_S_FIELD_NUMBER: _builtins.int
     COPY_S_FIELD_NUMBER: _builtins.int
     HANDOVER_S_FIELD_NUMBER: _builtins.int
+    HIDDEN_SHARE_FIELD_NUMBER: _builtins.int
+    BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     kind: Global___MoveKind.ValueType
     source: _builtins.str
     """Worker ids."""
@@ -687,6 +691,16 @@ class Move(_message.Message):
     """Copying while the source runs."""
     handover_s: _builtins.float
     """From the source's stop to the end."""
+    hidden_share: _builtins.float
+    """hidden_bytes / bytes, in [0, 1]."""
+    bytes_per_s: _builtins.float
+    """While at least one copy was under way: what waits for layers to be computed is
+    under way too, so a handoff's is below the link's.
+    """
+    copies: _builtins.int
+    """Messages that carried the blocks."""
+    repeats: _builtins.int
+    """Asks, offers and aborts said again because no answer came."""
     def __init__(
         self,
         *,
@@ -703,10 +717,14 @@ class Move(_message.Message):
         reserve_s: _builtins.float = ...,
         copy_s: _builtins.float = ...,
         handover_s: _builtins.float = ...,
+        hidden_share: _builtins.float = ...,
+        bytes_per_s: _builtins.float = ...,
+        copies: _builtins.int = ...,
+        repeats: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes", b"bytes", "copy_s", b"copy_s", "downtime_s", b"downtime_s", "handover_s", b"handover_s", "hidden_bytes", b"hidden_bytes", "kind", b"kind", "outcome", b"outcome", "reason", b"reason", "reserve_s", b"reserve_s", "seconds", b"seconds", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes", b"bytes", "bytes_per_s", b"bytes_per_s", "copies", b"copies", "copy_s", b"copy_s", "downtime_s", b"downtime_s", "handover_s", b"handover_s", "hidden_bytes", b"hidden_bytes", "hidden_share", b"hidden_share", "kind", b"kind", "outcome", b"outcome", "reason", b"reason", "repeats", b"repeats", "reserve_s", b"reserve_s", "seconds", b"seconds", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,10 +76,15 @@ class Copy:
 class MoveReport:
     """What one move cost, measured by its source on the source's clock.
 
+    `blocks` were ordered to be copied, in `copies` messages. A committed move has
+    sent all of them: `transfer_bytes` is `blocks` times the bytes of a block.
     `hidden_bytes` were sent before the source stopped computing the request.
-    `reserve_ns + copy_ns + handover_ns` is the move's wall time: asking for the
-    lease, copying while the source runs, and from the stop to the end.
-    `reason` is empty for a committed move.
+    `reserve_ns + copy_ns + handover_ns` is the move's wall time, to the nanosecond:
+    asking for the lease, copying while the source runs, and from the stop to the
+    end. `flight_ns` is how long at least one copy was under way; one that rides on
+    an iteration counts from that iteration's start. `repeats` counts what was said
+    again because no answer came: asks, offers, aborts. `reason` is empty for a
+    committed move.
     """
 
     move_id: MoveId
@@ -96,3 +101,28 @@ class MoveReport:
     reserve_ns: int
     copy_ns: int
     handover_ns: int
+    asked_ns: int
+    ended_ns: int
+    flight_ns: int = 0
+    copies: int = 0
+    repeats: int = 0
+
+    @property
+    def stages_ns(self) -> int:
+        """The three stages together: the same as `wall_ns`, or the report is wrong."""
+        return self.reserve_ns + self.copy_ns + self.handover_ns
+
+    @property
+    def wall_ns(self) -> int:
+        """From asking for the lease to the commit or the abort."""
+        return self.ended_ns - self.asked_ns
+
+    @property
+    def hidden_share(self) -> float:
+        """Of the bytes, those sent while the source still computed the request."""
+        return self.hidden_bytes / self.transfer_bytes if self.transfer_bytes else 0.0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bandwidth while anything was under way."""
+        return self.transfer_bytes / self.flight_ns * 1e9 if self.flight_ns else 0.0

@@ -126,7 +126,8 @@ class HandoverOffered:
     """The source has stopped. The target may commit once all copies landed.
 
     `emitted` are all output tokens so far; KV exists for `computed` positions;
-    `copies` names every copy of the move.
+    `copies` names every copy of the move. Of the prompt, `cached_tokens` were not
+    computed by whoever prefilled it.
     """
 
     move_id: MoveId
@@ -134,6 +135,7 @@ class HandoverOffered:
     emitted: tuple[SampledToken, ...]
     computed: int
     copies: tuple[str, ...]
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class Engine:
         self.content = content
         self.inbound = Inbound(info, lambda key: peers.engine(key) is not None)
         self.gone = False
-        self._layer_bytes = info.block_bytes / layers
+        self._block_bytes = info.block_bytes
         self._layers = layers
         self._cost = cost
         self._peers = peers
@@ -149,7 +149,7 @@ class Engine:
 
     def _bytes(self, copy: Copy) -> int:
         layers = copy.last_layer - copy.first_layer
-        return int(len(copy.source_blocks) * layers * self._layer_bytes)
+        return len(copy.source_blocks) * layers * self._block_bytes // self._layers
 
     # ---- copies, target side
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..proto.cluster_events import WorkerRegistered, WorkerViewed
+from ..proto.cluster_events import MoveEnded, WorkerRegistered, WorkerViewed
 from ..proto.effects import RunIteration, ToController, ToWorker
+from ..proto.move import MoveReport, Stage
 from ..proto.views import WorkerView
 from ..proto.worker_events import LeaseOpened
 from .errors import InvariantBroken
@@ -42,6 +43,25 @@ def check_step(watched: Watched, now_ns: int, event: Any, effects: Sequence[Any]
             effect.event, WorkerRegistered | WorkerViewed
         ):
             check_view(effect.event.view)
+        if isinstance(effect, ToController) and isinstance(effect.event, MoveEnded):
+            check_report(effect.event.report, watched.core.info.block_bytes)
+
+
+def check_report(report: MoveReport, block_bytes: int) -> None:
+    """The account of a move adds up. Raises InvariantBroken."""
+    ordered = report.blocks * block_bytes
+    whole = report.transfer_bytes == ordered
+    if not whole and (report.outcome is Stage.COMMITTED or report.transfer_bytes > ordered):
+        raise InvariantBroken(
+            f"move {report.move_id} {report.outcome}: {report.transfer_bytes} bytes sent, "
+            f"{report.blocks} blocks of {block_bytes} ordered"
+        )
+    if report.stages_ns != report.wall_ns:
+        raise InvariantBroken(
+            f"move {report.move_id}: stages take {report.stages_ns} ns, it {report.wall_ns} ns"
+        )
+    if not 0 <= report.hidden_bytes <= report.transfer_bytes:
+        raise InvariantBroken(f"move {report.move_id}: {report.hidden_bytes} bytes hidden")
 
 
 def check_view(view: WorkerView) -> None:

@@ -20,7 +20,7 @@ from ...proto.cluster_events import (
     WorkerViewed,
 )
 from ...proto.effects import ClusterEffect
-from ...proto.ids import WorkerKey
+from ...proto.ids import RequestId, WorkerKey
 from ...proto.timers import SetTimer, TimerFired, TimerKey
 from ..policy.placement import PlacementPolicy
 from .admission import arrive, drop, gateway_died, reject_overdue
@@ -34,7 +34,7 @@ from .placing import place_queued
 from .reconcile import move_ended, request_ended
 from .recovery import tell_displaced_again
 from .state import Cluster
-from .status import ClusterStatus, status_of
+from .status import ClusterStatus, RequestTrace, status_of, trace_of
 
 TICK = TimerKey("tick")
 
@@ -92,6 +92,10 @@ class ClusterCore:
         if standing is not Standing.CURRENT or record is None:
             return standing.value
         return record.state.value
+
+    def trace(self, request_id: RequestId, now_ns: int) -> RequestTrace | None:
+        """One request and its moves, also for a while after its end; None if not known."""
+        return trace_of(self._cluster, request_id, now_ns)
 
     def check(self) -> None:
         """Assert what must hold between any two steps. Costs all the state."""

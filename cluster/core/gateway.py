@@ -25,6 +25,7 @@ from ...proto.timers import TimerFired, TimerKey
 from ...proto.views import Phase
 from .gateway_orders import GatewayOrders
 from .limits import GatewayLimits
+from .settling import ACCOUNT, Settled, Settling
 from .stream import Stream
 
 SUBMIT, STALL, DEADLINE = "submit", "stall", "deadline"
@@ -37,14 +38,15 @@ class GatewayCore:
         self._limits = limits
         self._orders = GatewayOrders(gateway_id)
         self._streams: dict[RequestId, Stream] = {}
+        self._settling = Settling(limits, self._orders)
         self._ended: dict[RequestId, int] = {}  # to the last attempt, bounded, oldest first
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self._streams) + len(self._settling)
 
     def knows(self, request_id: RequestId) -> bool:
         """Whether a stream of that id is open: a front refuses to open another."""
-        return request_id in self._streams
+        return request_id in self._streams or request_id in self._settling
 
     def stream_state(self, request_id: RequestId) -> str:
         """Where a stream stands: unknown, ended, submitting, streaming or waiting."""
@@ -69,9 +71,10 @@ class GatewayCore:
             case MoveReported():
                 self._note_move(event)
             case ClientGone():
-                self._finish(event.request_id, FinishReason.CANCELLED, None)
+                self._settling.give_up(event.request_id)
+                self._cancel(event.request_id)
             case StopFound():
-                self._finish(event.request_id, FinishReason.STOP, event.output_tokens)
+                self._finish(event.request_id, FinishReason.STOP, event.output_tokens, now_ns)
             case RequestDisplaced():
                 self._displaced(event, now_ns)
             case RequestRejected():
@@ -96,6 +99,7 @@ class GatewayCore:
         request_id = request.request_id
         if request_id in self._streams:
             return  # the running one goes on; fronts ask `knows` first
+        self._settling.give_up(request_id)
         if len(self._streams) >= limits.streams_max:
             message = f"{len(self._streams)} streams are open (streams_max {limits.streams_max})"
             self._orders.fail(
@@ -124,7 +128,7 @@ class GatewayCore:
         self._orders.set_timer(STALL, request_id, now_ns + limits.stall_ns)
         finish = stream.finish()
         if finish is not None:
-            self._finish(request_id, finish, None)
+            self._finish(request_id, finish, stream.next_index, now_ns)
         else:
             self._submit(stream, now_ns)
 
@@ -156,7 +160,7 @@ class GatewayCore:
             self._orders.deliver(stream, new, worker)
             stream.add(new, worker, now_ns)
         if chunk.finish is not None:
-            self._complete(stream, chunk.finish)
+            self._complete(stream, chunk.finish, now_ns)
 
     def _ask_again(self, stream: Stream, now_ns: int) -> None:
         """Tokens are missing. Asked at most once per `resend_ns`."""
@@ -207,13 +211,17 @@ class GatewayCore:
 
     def _note_move(self, event: MoveReported) -> None:
         report = event.report
-        stream = self._streams.get(report.request_id)
+        open_stream = self._streams.get(report.request_id)
+        stream = open_stream or self._settling.noted(report.request_id)
         if stream is not None and len(stream.moves) < self._limits.moves_max:
             stream.moves.setdefault(report.move_id, report)
+            self._settling.reported(report.request_id)
 
     # Timers.
 
     def _timer(self, key: TimerKey, now_ns: int) -> None:
+        if key.kind == ACCOUNT:
+            self._settling.give_up(RequestId(key.subject))
         stream = self._streams.get(RequestId(key.subject))
         if stream is None:
             return
@@ -255,7 +263,7 @@ class GatewayCore:
         """Submit the rest of the request at the next attempt."""
         finish = stream.finish()
         if finish is not None:  # only the word of its end was lost
-            self._complete(stream, finish)
+            self._complete(stream, finish, now_ns)
             return
         limit = self._limits.attempts_max
         if stream.attempts >= limit:
@@ -268,24 +276,32 @@ class GatewayCore:
 
     # Ends.
 
-    def _complete(self, stream: Stream, finish: FinishReason) -> None:
+    def _complete(self, stream: Stream, finish: FinishReason, now_ns: int) -> None:
         """The client has every token."""
         self._orders.ack(stream)
-        self._close(stream)
-        self._orders.end(stream, finish, stream.next_index)
+        self._end(stream, finish, stream.next_index, now_ns)
 
     def _finish(
-        self, request_id: RequestId, finish: FinishReason, output_tokens: int | None
+        self, request_id: RequestId, finish: FinishReason, output_tokens: int, now_ns: int
     ) -> None:
-        """The stream ends from this side, wherever the request may be."""
+        """The stream has all it needs, wherever the request may be."""
         stream = self._streams.get(request_id)
-        if stream is None:
-            return
-        self._orders.cancel_at_worker(stream)
+        if stream is not None:
+            self._orders.cancel_at_worker(stream)
+            self._end(stream, finish, output_tokens, now_ns)
+
+    def _end(self, stream: Stream, finish: FinishReason, output_tokens: int, now_ns: int) -> None:
         self._close(stream)
-        self._orders.end(
-            stream, finish, stream.next_index if output_tokens is None else output_tokens
-        )
+        settled = Settled(stream=stream, finish=finish, output_tokens=output_tokens)
+        self._settling.end(settled, now_ns)
+
+    def _cancel(self, request_id: RequestId) -> None:
+        """Nobody wants the rest, nor its account."""
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            self._orders.cancel_at_worker(stream)
+            self._close(stream)
+            self._orders.end(stream, FinishReason.CANCELLED, stream.next_index)
 
     def _fail(
         self, stream: Stream, code: RejectCode, message: str, retry_after_ns: int | None

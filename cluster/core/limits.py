@@ -57,6 +57,10 @@ class ClusterLimits:
     asks_max: int = 256
     # Ended requests remembered, so that a late view does not bring one back.
     ended_max: int = 20_000
+    # Requests whose moves are remembered for `status --request`, ended ones included, and
+    # moves of each; later ones are only counted.
+    traces_max: int = 1_024
+    trace_moves_max: int = 32
     # Prefix hashes remembered per worker; beyond, the oldest is computed again.
     prefix_hashes_max: int = 1_000_000
 
@@ -92,6 +96,9 @@ class GatewayLimits:
     retry_after_ns: int = 1 * S
     # Ended ids remembered, so that an id used again starts above its old epochs.
     ended_max: int = 20_000
+    # Longest wait, after the last token, for the report of a move that has committed. Low:
+    # accounts lack it. High: a lost report holds up the end of the stream that long.
+    account_ns: int = 300 * MS
     # Moves that one stream's account lists; later ones are left out.
     moves_max: int = 256
 

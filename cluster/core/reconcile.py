@@ -65,6 +65,7 @@ def move_ended(cluster: Cluster, event: MoveEnded, now_ns: int) -> None:
     if cluster.members.standing(report.source) is Standing.FENCED:
         return
     cluster.policy.observe_move(report)
+    cluster.traces.moved(report)
     committed = report.outcome is Stage.COMMITTED
     move = cluster.moves.get(report.move_id)
     if move is not None:

@@ -30,6 +30,7 @@ def detach(cluster: Cluster, tracked: TrackedRequest, why: str) -> None:
 
 def forget(cluster: Cluster, tracked: TrackedRequest, why: str) -> None:
     """The request has ended, as far as the controller is concerned."""
+    cluster.traces.ended(tracked)
     detach(cluster, tracked, why)
     cluster.requests.forget(tracked)
 

@@ -13,6 +13,7 @@ from .membership import Membership
 from .moves import OpenMoves
 from .queue import AdmissionQueue
 from .requests import Requests
+from .traces import Traces
 
 
 class Cluster:
@@ -28,6 +29,7 @@ class Cluster:
         self.queue = AdmissionQueue()
         self.bookings = Bookings(limits.booking_ns_max)
         self.moves = OpenMoves()
+        self.traces = Traces(limits.traces_max, limits.trace_moves_max)
         self.prefixes = PrefixIndex(block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max)
         # Workers that drain, and the asks to be answered when they are empty.
         self.drains: dict[WorkerKey, list[str]] = {}
@@ -54,6 +56,7 @@ class Cluster:
         self.requests.check()
         self.bookings.check()
         self.moves.check()
+        self.traces.check()
         queued = [t for t in self.requests.all() if t.request is not None]
         assert len(queued) == len(self.queue), (len(queued), len(self.queue))
         for tracked in queued:

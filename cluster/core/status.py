@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from ...proto.ids import Epoch, GatewayId, Incarnation, MoveId, RequestId, WorkerId, WorkerKey
-from ...proto.move import MoveKind
+from ...proto.move import MoveKind, MoveReport
 from ...proto.views import Role, WorkerView
 from .membership import WorkerRecord, WorkerState
 from .moves import OpenMove, Why
 from .requests import RequestState, TrackedRequest
 from .state import Cluster
+from .traces import LastSeen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,36 @@ class ClusterStatus:
     uptime_ns: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTrace:
+    """One request, running or lately ended, with the moves that ended, oldest first."""
+
+    request: RequestStatus
+    ended: bool
+    moves: tuple[MoveReport, ...]
+    running: MoveStatus | None
+    moves_left_out: int
+
+
+def trace_of(cluster: Cluster, request_id: RequestId, now_ns: int) -> RequestTrace | None:
+    """What is known of one request; None if it is not, or not any more."""
+    tracked, trace = cluster.requests.get(request_id), cluster.traces.get(request_id)
+    if tracked is not None:
+        request = _request(tracked, now_ns)
+    elif trace is not None and trace.last is not None:
+        request = _ended(request_id, trace.last, now_ns)
+    else:
+        return None
+    move = cluster.moves.of_request(request_id)
+    return RequestTrace(
+        request=request,
+        ended=tracked is None,
+        moves=() if trace is None else tuple(trace.moves),
+        running=None if move is None else _move(move, now_ns),
+        moves_left_out=0 if trace is None else trace.left_out,
+    )
+
+
 def status_of(cluster: Cluster, now_ns: int) -> ClusterStatus:
     """A copy of the picture, dated now."""
     started_ns = now_ns if cluster.started_ns is None else cluster.started_ns
@@ -104,6 +135,19 @@ def _request(tracked: TrackedRequest, now_ns: int) -> RequestStatus:
         prompt_tokens=tracked.prompt_tokens,
         output_tokens=tracked.output_tokens,
         age_ns=now_ns - tracked.arrived_ns,
+    )
+
+
+def _ended(request_id: RequestId, last: LastSeen, now_ns: int) -> RequestStatus:
+    return RequestStatus(
+        request_id=request_id,
+        gateway_id=last.gateway_id,
+        epoch=last.epoch,
+        state="ended",
+        worker=last.worker,
+        prompt_tokens=last.prompt_tokens,
+        output_tokens=last.output_tokens,
+        age_ns=now_ns - last.arrived_ns,
     )
 
 

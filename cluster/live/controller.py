@@ -14,9 +14,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from ...proto.cluster_events import ClusterStarted, GatewayDied
+from ...proto.cluster_events import ClusterStarted, GatewayDied, MoveEnded
 from ...proto.effects import AnswerAsk, ClusterEffect, RetireWorker, ToGateway, ToWorker
-from ...proto.ids import GatewayId, WorkerId, WorkerKey
+from ...proto.ids import GatewayId, RequestId, WorkerId, WorkerKey
 from ...proto.timers import ClearTimer, SetTimer
 from ...proto.worker_events import ViewAsked
 from ...workers.live.core_shell import CoreShell
@@ -25,8 +25,9 @@ from ...workers.live.post import Post, gateway_name, worker_name
 from ...workers.live.recording import open_recorder
 from ..core.core import ClusterCore
 from ..core.limits import ClusterLimits
-from ..core.status import ClusterStatus
+from ..core.status import ClusterStatus, RequestTrace
 from ..policy.placement import PlacementPolicy
+from .move_metrics import MoveMetrics
 
 log = logging.getLogger(__name__)
 GATEWAY_WATCH_S = 1.0
@@ -51,6 +52,7 @@ class Controller:
     def __init__(self, setup: ControllerSetup) -> None:
         self._setup = setup
         self._core = ClusterCore(setup.limits, setup.policy, setup.block_tokens)
+        self._metrics = MoveMetrics()
         self._early: list[Any] = []
         self._shell: CoreShell | None = None
         self._thread = LoopThread("controller", self._main)
@@ -62,6 +64,14 @@ class Controller:
     def status(self) -> ClusterStatus:
         """The core's picture of everything, dated now."""
         return self._thread.result(self._status(), timeout_s=5.0)
+
+    def trace(self, request_id: RequestId) -> RequestTrace | None:
+        """One request and its moves, dated now."""
+        return self._thread.result(self._trace(request_id), timeout_s=5.0)
+
+    def metrics(self) -> str:
+        """The counters, in Prometheus' text format."""
+        return self._metrics.text()
 
     async def _main(self) -> None:
         self._post = Post(self._setup.namespace)
@@ -81,7 +91,12 @@ class Controller:
             self._early.extend(events)
             return
         for event in events:
+            if isinstance(event, MoveEnded):
+                self._metrics.observe(event.report)
             self._shell.post(event)
+
+    async def _trace(self, request_id: RequestId) -> RequestTrace | None:
+        return self._core.trace(request_id, time.monotonic_ns())
 
     async def _status(self) -> ClusterStatus:
         return self._core.status(time.monotonic_ns())
@@ -134,6 +149,14 @@ class ControllerActor:
     def status(self) -> ClusterStatus:
         """The core's picture of everything, dated now."""
         return self._controller.status()
+
+    def trace(self, request_id: RequestId) -> RequestTrace | None:
+        """One request and its moves; None if it is not known."""
+        return self._controller.trace(request_id)
+
+    def metrics(self) -> str:
+        """The counters, in Prometheus' text format."""
+        return self._controller.metrics()
 
 
 def controller_class() -> Any:

@@ -93,11 +93,23 @@ class LiveOperator:
 
     async def status(self) -> Any:
         """The controller's `ClusterStatus`; raises ConnectionError if it is away."""
+        return await self._controller("status")
+
+    async def trace(self, request_id: RequestId) -> Any:
+        """The controller's `RequestTrace`, or None; raises ConnectionError if it is away."""
+        return await self._controller("trace", request_id)
+
+    async def metrics(self) -> Any:
+        """The controller's counters as text; raises ConnectionError if it is away."""
+        return await self._controller("metrics")
+
+    async def _controller(self, method: str, *arguments: Any) -> Any:
         handle = self._post.handle(CONTROLLER)
         if handle is None:
             raise ConnectionError("the controller is not there; try again in a second")
+        future = getattr(handle, method).remote(*arguments).future()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(handle.status.remote().future()), 5.0)
+            return await asyncio.wait_for(asyncio.wrap_future(future), 5.0)
         except (ray.exceptions.RayError, TimeoutError) as error:
             raise ConnectionError("the controller does not answer; try again") from error
 

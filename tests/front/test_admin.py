@@ -1,9 +1,10 @@
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from pictures import REQUEST, STATUS
+from pictures import REQUEST, STATUS, TRACE
 from scripted_front import Script, account, serving
 from splitweave.client import (
     AsyncClient,
@@ -16,7 +17,7 @@ from splitweave.client import (
     Role,
     Unavailable,
 )
-from splitweave.cluster.core.status import ClusterStatus
+from splitweave.cluster.core.status import ClusterStatus, RequestTrace
 from splitweave.cluster.live.cli.app import app
 from splitweave.proto import views
 from splitweave.proto.effects import AnswerAsk
@@ -36,6 +37,12 @@ class ScriptedOperator:
         if self.away:
             raise ConnectionError("the controller is not there; try again in a second")
         return STATUS
+
+    async def trace(self, request_id: str) -> RequestTrace | None:
+        return TRACE if request_id == "r1" else None
+
+    async def metrics(self) -> str:
+        return "splitweave_moves_total 3.0\n"
 
     async def drain(self, *ask: Any) -> AnswerAsk:
         return await self._answer("drain", *ask)
@@ -153,16 +160,36 @@ async def test_the_status_command_draws_workers_requests_and_moves() -> None:
         assert shown in result.stdout
 
 
-async def test_the_status_of_one_request_is_narrowed_to_its_worker_and_moves() -> None:
+async def test_the_status_of_one_request_is_where_it_is_and_what_its_moves_cost() -> None:
     result = await invoke(ScriptedOperator(), "status", "--request", "r1", "--json")
-    assert '"worker_id": "decode-0"' in result.stdout
-    assert '"worker_id": "prefill-0"' not in result.stdout
+    trace = json.loads(result.stdout)
+    assert trace["request"]["worker_id"] == "decode-0"
+    (move,) = trace["moves"]
+    stages = move["reserve_s"] + move["copy_s"] + move["handover_s"]
+    assert stages == pytest.approx(move["seconds"])
+    assert (move["hidden_share"], move["bytes_per_s"]) == (0.5, 2e6)
+    assert (move["copies"], move["repeats"]) == (4, 1)
+
+
+async def test_the_status_of_one_request_is_drawn_with_its_stages() -> None:
+    result = await invoke(ScriptedOperator(), "status", "--request", "r1")
+    assert "r1: decode at decode-0, 5 prompt tokens, 4 output tokens" in result.stdout
+    assert "moving now: migration decode-0 > prefill-0 (operator" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith("handoff"))
+    for shown in ("prefill-0", "committed", "50%", "1.0 ms", "2.0 ms", "3.0 ms", "6.0 ms"):
+        assert shown in row
+    assert "and 2 moves more" in result.stdout
+
+
+async def test_the_counters_are_printed_as_they_are() -> None:
+    result = await invoke(ScriptedOperator(), "status", "--metrics")
+    assert result.stdout == "splitweave_moves_total 3.0\n"
 
 
 @pytest.mark.parametrize(
     ("args", "status", "says"),
     [
-        (["status", "--request", "r9"], 4, "request 'r9' does not run"),
+        (["status", "--request", "r9"], 4, "unknown request 'r9', or it ended long ago"),
         (["drain", "w9"], 4, "unknown worker 'w9'"),
         (["set-role", "w9", "mixed"], 4, "unknown worker 'w9'"),
         (["set-role", "decode-0", "boss"], 2, "boss"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sim_worlds import EXAMPLES, poisson, scenario, world_of
+from splitweave.proto.move import Stage
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent, IterationDone
 from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.faults import Migrate
@@ -113,3 +114,17 @@ def test_migrations_at_any_moment_change_no_token_and_lose_none(seed: int) -> No
         committed = [m for m in stream.account.moves if m.outcome == "committed"]
         assert len(stream.account.downtimes_ns) <= len(committed)
         assert stream.account.attempts == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_account_lists_every_hop_of_its_stream(seed: int) -> None:
+    """No report is missing because it came after the last token."""
+    outcome = simulate(_calm(seed))
+    for stream in outcome.world.clients.streams.values():
+        assert stream.account is not None
+        account = stream.account
+        committed = [move for move in account.moves if move.outcome is Stage.COMMITTED]
+        visited = [(move.source, move.target) for move in committed]
+        hops = list(zip(account.workers, account.workers[1:], strict=False))
+        assert [hop for hop in hops if hop not in visited] == []
+        assert len(account.moves) >= len(hops)

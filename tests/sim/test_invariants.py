@@ -4,16 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from control_plane import order_of, report_of
 from sim_worlds import batch, chunk, key, scenario, world_of
 from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
 from splitweave.proto.effects import RunIteration, ToController, ToGateway, ToWorker
 from splitweave.proto.gateway_events import GenerateAsked
 from splitweave.proto.ids import BlockId, GatewayId, MoveId, RequestId, WorkerId
+from splitweave.proto.move import MoveKind, Stage
 from splitweave.proto.timers import SetTimer, TimerFired, TimerKey
 from splitweave.proto.worker_events import LeaseOpened, RequestAssigned
 from splitweave.sim.errors import InvariantBroken
 from splitweave.sim.inbound import Inbound
-from splitweave.sim.invariants import Watched, check_step, check_view
+from splitweave.sim.invariants import Watched, check_report, check_step, check_view
 from splitweave.sim.leftovers import leftovers
 from splitweave.sim.run import Run
 from splitweave.sim.streams import TrueStream
@@ -153,3 +155,18 @@ def test_a_run_is_judged_by_every_stream(quiet: tuple[World, Run]) -> None:
 
 def test_effects_for_others_are_no_ones_rule() -> None:
     _check(ToGateway(GatewayId("g"), GenerateAsked(request=None)))  # type: ignore[arg-type]
+
+
+def test_an_account_of_a_move_that_does_not_add_up_breaks() -> None:
+    order = order_of("r", "a", "b", MoveKind.MIGRATION)
+    whole = report_of(order, blocks=7, transfer_bytes=700, hidden_bytes=70)
+    check_report(whole, 100)
+    check_report(replace(whole, outcome=Stage.ABORTED, transfer_bytes=300), 100)
+    for wrong, says in (
+        (replace(whole, transfer_bytes=699), "699 bytes sent, 7 blocks of 100 ordered"),
+        (replace(whole, outcome=Stage.ABORTED, transfer_bytes=701), "701 bytes sent"),
+        (replace(whole, hidden_bytes=701), "701 bytes hidden"),
+        (replace(whole, ended_ns=whole.ended_ns + 1), "stages take 10000000 ns, it 10000001 ns"),
+    ):
+        with pytest.raises(InvariantBroken, match=says):
+            check_report(wrong, 100)

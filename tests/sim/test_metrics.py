@@ -95,7 +95,7 @@ def _move(kind: MoveKind, outcome: Stage, sent: int, hidden: int) -> MoveReport:
     return MoveReport(
         move_id=MoveId("m"), kind=kind, request_id=RequestId("r"), epoch=Epoch(0), source=key("a"),
         target=key("b"), outcome=outcome, reason="", blocks=1, transfer_bytes=sent,
-        hidden_bytes=hidden, reserve_ns=0, copy_ns=0, handover_ns=0,
+        hidden_bytes=hidden, reserve_ns=0, copy_ns=0, handover_ns=0, asked_ns=0, ended_ns=0,
     )  # fmt: skip
 
 

@@ -139,7 +139,9 @@ def report_of(order: MoveOrder, outcome: Stage = Stage.COMMITTED, **changes: Any
         "copy_ns": 7 * MS,
         "handover_ns": 2 * MS,
     }
-    return MoveReport(**values | changes)
+    values |= changes
+    stages_ns = values["reserve_ns"] + values["copy_ns"] + values["handover_ns"]
+    return MoveReport(asked_ns=1 * MS, ended_ns=1 * MS + stages_ns, **values)
 
 
 def order_of(name: str, source: str, target: str, kind: MoveKind, move_id: str = "m") -> MoveOrder:

@@ -29,11 +29,13 @@ class Front:
         self.core = GatewayCore(GatewayId("g0"), GatewayLimits(**limits))
         self.now_ns = 0
         self.effects: list[Any] = []
+        self.history: list[Any] = []  # the effects of all steps
         self.timers: dict[TimerKey, int] = {}
 
     def tell(self, event: Any) -> list[str]:
         """One fact, now; the orders but timers."""
         self.effects = self.core.step(event, self.now_ns)
+        self.history += self.effects
         self.core.check()
         for effect in self.effects:
             if isinstance(effect, SetTimer):

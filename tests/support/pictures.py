@@ -1,9 +1,15 @@
 """The controller's picture of two workers, a request and a move."""
 
-from scripted_front import DECODE, PREFILL
+from scripted_front import DECODE, PREFILL, account
 from splitweave.cluster.core.membership import WorkerState
 from splitweave.cluster.core.moves import Why
-from splitweave.cluster.core.status import ClusterStatus, MoveStatus, RequestStatus, WorkerStatus
+from splitweave.cluster.core.status import (
+    ClusterStatus,
+    MoveStatus,
+    RequestStatus,
+    RequestTrace,
+    WorkerStatus,
+)
 from splitweave.proto import views
 from splitweave.proto.ids import Epoch, GatewayId, MoveId, RequestId, WorkerKey
 from splitweave.proto.move import MoveKind as CoreMoveKind
@@ -54,3 +60,11 @@ STATUS = ClusterStatus(
     queue_len=0,
     uptime_ns=60_000_000_000,
 )  # fmt: skip
+
+TRACE = RequestTrace(
+    request=STATUS.requests[0],
+    ended=False,
+    moves=account(REQUEST, 4).moves,
+    running=STATUS.moves[0],
+    moves_left_out=2,
+)

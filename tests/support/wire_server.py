@@ -114,6 +114,12 @@ class Speaker(InferenceServicer, AdminServicer):
     async def Status(self, request: Any, context: Any) -> Any:
         return await self._wire.reply("Status", request, context)
 
+    async def Trace(self, request: Any, context: Any) -> Any:
+        return await self._wire.reply("Trace", request, context)
+
+    async def Metrics(self, request: Any, context: Any) -> Any:
+        return await self._wire.reply("Metrics", request, context)
+
     async def Drain(self, request: Any, context: Any) -> Any:
         return await self._wire.reply("Drain", request, context)
 

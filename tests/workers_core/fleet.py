@@ -33,7 +33,7 @@ from splitweave.proto.ids import (
     RequestId,
     WorkerKey,
 )
-from splitweave.proto.move import Copy, MoveKind, MoveOrder, MoveReport
+from splitweave.proto.move import Copy, MoveKind, MoveOrder, MoveReport, Stage
 from splitweave.proto.requests import Request, SamplingParams
 from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from splitweave.proto.views import Role, WorkerInfo
@@ -94,7 +94,7 @@ class Fleet:
         self._count = count()
         self._moves = count(1)
         for name in names:
-            info = info_of(key_of(name), blocks)
+            info = replace(info_of(key_of(name), blocks), block_bytes=25 * layers)
             self.workers[info.key] = Worker(info, limits, layers, seed)
         for key in self.workers:
             self.post(key, WorkerStarted())
@@ -275,7 +275,12 @@ class Fleet:
     def _tell_controller(self, worker: Worker, event: Any) -> None:
         self.told.append(event)
         if isinstance(event, MoveEnded):
-            self.reports.append(event.report)
+            report = event.report
+            assert report.stages_ns == report.wall_ns, f"{report} does not add up"
+            assert report.outcome is Stage.ABORTED or (
+                report.transfer_bytes == report.blocks * worker.core.info.block_bytes
+            ), f"{report} does not add up"
+            self.reports.append(report)
         if isinstance(event, WorkerRegistered):
             self._send(worker.key, RoleAssigned(role=Role.MIXED, draining=False))
 

@@ -19,11 +19,27 @@ class _Layers:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """How many layers a block has, and bytes over all of them."""
+
+    layers: int
+    block_bytes: int
+
+
 class CopyDesk:
     """Orders copies for moves and takes their ends."""
 
-    def __init__(self, limits: WorkerLimits, layers: int, blocks: BlockPool, out: Outbox) -> None:
+    def __init__(
+        self,
+        limits: WorkerLimits,
+        model: KvShape,
+        blocks: BlockPool,
+        out: Outbox,
+    ) -> None:
+        layers = model.layers
         self._limits = limits
+        self._block_bytes = model.block_bytes
         self._blocks = blocks
         self._out = out
         self._in_flight: dict[str, SourceMove] = {}
@@ -68,6 +84,11 @@ class CopyDesk:
             self._blocks.release(move.in_flight.pop(copy_id).source_blocks)
         return move
 
+    def bytes_of(self, copy_id: str) -> int:
+        """What a copy in flight weighs; 0 if it is not known."""
+        move = self._in_flight.get(copy_id)
+        return 0 if move is None else self._bytes(move.in_flight[copy_id])
+
     def all_blocks(self) -> Iterator[BlockId]:
         """Each block once per copy in flight."""
         for copy_id, move in self._in_flight.items():
@@ -77,6 +98,10 @@ class CopyDesk:
         """Integrity: both ways of finding a copy agree."""
         for copy_id, move in self._in_flight.items():
             assert copy_id in move.in_flight, f"copy {copy_id} is lost"
+
+    def _bytes(self, copy: Copy) -> int:
+        layers = copy.last_layer - copy.first_layer
+        return len(copy.source_blocks) * self._block_bytes * layers // self._all.last
 
     def _issue(self, move: SourceMove, limit: int) -> None:
         first = move.issued

@@ -39,7 +39,7 @@ from ...proto.worker_events import (
 )
 from . import moves_source, moves_target, requests
 from .blocks import BlockPool
-from .copies import CopyDesk
+from .copies import CopyDesk, KvShape
 from .halves import Half, OpenHalf, open_halves, over
 from .holdings import Holdings
 from .limits import WorkerLimits
@@ -77,7 +77,7 @@ class WorkerCore:
         self._speed = SpeedMeter(info.speed)
         self._dead = DeadPeers(limits.peers_max)
         self._ended = ended = EndedMoves(limits.ended_moves_max)
-        copies = CopyDesk(limits, layers, self._blocks, self._out)
+        copies = CopyDesk(limits, KvShape(layers, info.block_bytes), self._blocks, self._out)
         self._sources = moves_source.SourceMoves(
             limits, info.key, self._holdings, copies, ended, self._out
         )

@@ -47,7 +47,6 @@ class Holdings:
         self._add(sequence)
         sequence.blocks = blocks
         sequence.computed = computed
-        sequence.cached_tokens = 0
         self._run(sequence)
         self.publish(sequence, 0)
 

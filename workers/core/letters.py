@@ -47,6 +47,7 @@ class SourceLetters:
             emitted=tuple(move.sequence.outputs),
             computed=move.sequence.computed,
             copies=tuple(move.copies),
+            cached_tokens=move.sequence.cached_tokens or 0,
         )
         self._out.to_worker(move.target, offered)
 

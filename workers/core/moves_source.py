@@ -186,16 +186,25 @@ class SourceMoves:
         """A copy has left."""
         move = self._copies.end(copy_id)
         if move is not None:
+            move.count_flight(now_ns)
             move.count_sent(transfer_bytes, now_ns)
             self._after_copy(move, now_ns)
 
     def copy_failed(self, copy_id: str, reason: str, now_ns: int) -> None:
-        """A copy did not make it: nor will the move."""
+        """A copy did not make it: nor will the move.
+
+        Unless the target has committed: then it had arrived, whatever the source saw.
+        """
+        transfer_bytes = self._copies.bytes_of(copy_id)
         move = self._copies.end(copy_id)
-        if move is not None:
-            if not move.ended:
-                self._abort(move, f"copy failed: {reason}", now_ns)
-            self._after_copy(move, now_ns)
+        if move is None:
+            return
+        move.count_flight(now_ns)
+        if move.stage is Stage.COMMITTED:
+            move.count_sent(transfer_bytes, now_ns)
+        elif not move.ended:
+            self._abort(move, f"copy failed: {reason}", now_ns)
+        self._after_copy(move, now_ns)
 
     def leave(self, sequence: Sequence, reason: str, now_ns: int) -> None:
         """The request is preempted, finished or dropped: its move is off."""
@@ -244,6 +253,7 @@ class SourceMoves:
         if move.asks >= self._limits.lease_asks_max:
             self._abort(move, f"no answer to {move.asks} asks for a lease", now_ns)
         else:
+            move.repeats += 1
             self._letters.ask(move)
 
     def _watch_copies(self, move: SourceMove, now_ns: int) -> None:
@@ -254,6 +264,7 @@ class SourceMoves:
 
     def _watch_handover(self, move: SourceMove, now_ns: int) -> None:
         if move.abandoned:
+            move.repeats += 1
             self._letters.abort(move, move.abandoned)
             if move.sequence.gone or move.sequence.phase is Phase.FINISHED:
                 # Nobody here runs it: what became of the move changes nothing. A target
@@ -262,6 +273,7 @@ class SourceMoves:
         elif now_ns - (move.stopped_ns or now_ns) >= self._limits.handover_ns:
             self._abort(move, f"no commit for {self._limits.handover_ns} ns", now_ns)
         else:
+            move.repeats += 1
             self._letters.offer(move)
 
     # ---- ends
@@ -316,9 +328,9 @@ class SourceMoves:
         return move if move is not None and move.target == target else None
 
     def _mark_start(self, move: SourceMove, now_ns: int) -> None:
-        """The copy deadline counts from the first copy in flight."""
+        """The copy deadline, and the time in flight, count from the first copy in flight."""
         if not move.in_flight:
-            move.progress_ns = now_ns
+            move.progress_ns = move.flown_ns = now_ns
 
     def _set_timer(self, move: SourceMove, now_ns: int) -> None:
         self._out.set_timer(_timer(move), now_ns + self._limits.lease_ask_ns)

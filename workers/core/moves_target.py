@@ -256,6 +256,7 @@ class TargetMoves:
         self._blocks.commit(move.leased)
         computed = max(offer.computed, len(move.hits) * self._block_tokens)
         sequence = Sequence(request, offer.emitted, epoch, self._block_tokens)
+        sequence.cached_tokens = offer.cached_tokens
         self._holdings.adopt(sequence, move.table, computed)
         self._end(move, epoch)
         self._out.put(CloseLease(move_id=move.move_id))

@@ -30,6 +30,9 @@ class SourceMove:
     committed_epoch: Epoch | None = None
     transfer_bytes: int = 0
     hidden_bytes: int = 0
+    repeats: int = 0  # letters said again because no answer came
+    flight_ns: int = 0  # time with a copy in flight, up to the last end of one
+    flown_ns: int = 0  # since when a copy is in flight, or its time is counted
     progress_ns: int = 0
     asked_ns: int | None = None
     opened_ns: int | None = None
@@ -65,6 +68,11 @@ class SourceMove:
         if self.stage is Stage.COPY:
             self.hidden_bytes += sent_bytes
         self.progress_ns = now_ns
+
+    def count_flight(self, now_ns: int) -> None:
+        """A copy has ended, either way: something was in flight until now."""
+        self.flight_ns += now_ns - self.flown_ns
+        self.flown_ns = now_ns
 
     def handover_due(self, blocks_max: int) -> bool:
         """Whether to stop now: so little is left that the gap is short.
@@ -108,6 +116,11 @@ class SourceMove:
             reserve_ns=opened - asked,
             copy_ns=stopped - opened,
             handover_ns=ended - stopped,
+            asked_ns=asked,
+            ended_ns=ended,
+            flight_ns=self.flight_ns,
+            copies=len(self.copies),
+            repeats=self.repeats,
         )
 
 
@@ -128,4 +141,6 @@ def refusal(order: MoveOrder, epoch: Epoch, reason: str) -> MoveReport:
         reserve_ns=0,
         copy_ns=0,
         handover_ns=0,
+        asked_ns=0,
+        ended_ns=0,
     )

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import ray
 import torch
 
+from ...proto.cluster_events import MoveEnded
 from ...proto.effects import (
     CloseLease,
     CopyBlocks,
@@ -33,6 +34,7 @@ from .core_shell import CoreShell
 from .engine import Engine, load_engine
 from .engine_loop import EngineLoop
 from .loop_thread import LoopThread
+from .move_log import log_line
 from .peers import Peers
 from .post import Post, worker_name
 from .recording import open_recorder
@@ -153,6 +155,8 @@ class Worker:
             case CloseLease(move_id=move_id):
                 self._copier.close_lease(move_id)
             case ToController(event=event):
+                if isinstance(event, MoveEnded):
+                    log.info("%s", log_line(event.report))
                 self._post.controller(event)
             case ToWorker(key=key, event=event):
                 self._post.worker(key, event)

@@ -7,13 +7,14 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
-from ....client import Client, ClusterStatus, NotFound
+from ....client import Client, ClusterStatus, NotFound, RequestTrace
 from . import options as opt
 from .reporting import reporting
 from .tables import tables
+from .trace_tables import trace_tables
 
 PERIOD_S = 1.0
 PIPE_WIDTH = 240
@@ -21,9 +22,15 @@ PIPE_WIDTH = 240
 
 def status(
     request_id: Annotated[
-        str | None, typer.Option("--request", help="Only this request and its moves.")
+        str | None,
+        typer.Option(
+            "--request", help="Only this request, running or lately ended, and all its moves."
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it every second.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Print counters in Prometheus' text format.")
+    ] = False,
     as_json: opt.Json = False,
     address: opt.Address = opt.ADDRESS,
 ) -> None:
@@ -31,11 +38,22 @@ def status(
     with reporting(), Client(address) as client:
         if watch:
             watch_tables(client, request_id)
-        picture = narrowed(client.status(), request_id)
-        if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(picture)))
+        if metrics:
+            typer.echo(client.metrics(), nl=False)
+        elif request_id is not None:
+            trace = client.trace(request_id)
+            show(trace, trace_tables(trace), as_json=as_json)
         else:
-            console().print(tables(picture))
+            picture = client.status()
+            show(picture, tables(picture), as_json=as_json)
+
+
+def show(value: ClusterStatus | RequestTrace, drawing: RenderableType, *, as_json: bool) -> None:
+    """For programs or for people."""
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(value)))
+    else:
+        console().print(drawing)
 
 
 def console() -> Console:

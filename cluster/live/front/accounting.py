@@ -32,14 +32,13 @@ def accounting(account: StreamAccount, emitted_before: int = 0) -> pb.Accounting
 
 def move_message(report: MoveReport, downtime_ns: int = 0) -> pb.Move:
     """One move of KV as clients and operators see it."""
-    took_ns = report.reserve_ns + report.copy_ns + report.handover_ns
     committed = report.outcome is Stage.COMMITTED
     return pb.Move(
         kind=KINDS[report.kind],
         source=report.source.worker_id,
         target=report.target.worker_id,
         bytes=report.transfer_bytes,
-        seconds=took_ns / NS_PER_S,
+        seconds=report.wall_ns / NS_PER_S,
         downtime_s=downtime_ns / NS_PER_S,
         reason=report.reason,
         outcome=pb.MOVE_OUTCOME_COMMITTED if committed else pb.MOVE_OUTCOME_ABORTED,
@@ -48,6 +47,10 @@ def move_message(report: MoveReport, downtime_ns: int = 0) -> pb.Move:
         reserve_s=report.reserve_ns / NS_PER_S,
         copy_s=report.copy_ns / NS_PER_S,
         handover_s=report.handover_ns / NS_PER_S,
+        hidden_share=report.hidden_share,
+        bytes_per_s=report.bytes_per_s,
+        copies=report.copies,
+        repeats=report.repeats,
     )
 
 

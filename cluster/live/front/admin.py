@@ -14,7 +14,7 @@ from ....proto.ids import RequestId, WorkerId
 from ...core.status import ClusterStatus, WorkerStatus
 from .accounting import move_message
 from .context import Context
-from .picture import ROLE_OF, ROLES, cluster_status
+from .picture import ROLE_OF, ROLES, cluster_status, request_trace
 from .refusals import Refused, Violation, abort, invalid, unavailable
 from .seams import Operator
 
@@ -25,7 +25,7 @@ UNKNOWN = "unknown"  # how the controller begins an error about an id it does no
 
 
 class AdminService(AdminServicer):
-    """Status, Drain, Migrate and SetRole."""
+    """Status, Trace, Metrics, Drain, Migrate and SetRole."""
 
     def __init__(self, model: str, operator: Operator) -> None:
         self._model = model
@@ -38,6 +38,23 @@ class AdminService(AdminServicer):
     ) -> pb.ClusterStatus:
         async with refusing(context):
             return cluster_status(await self._operator.status(), self._model)
+
+    async def Trace(  # noqa: N802
+        self, request: pb.TraceRequest, context: Context
+    ) -> pb.RequestTrace:
+        async with refusing(context):
+            trace = await self._operator.trace(RequestId(request.request_id))
+            if trace is None:
+                raise not_found(f"unknown request {request.request_id!r}, or it ended long ago")
+            return request_trace(trace)
+
+    async def Metrics(  # noqa: N802
+        self,
+        request: pb.MetricsRequest,  # noqa: ARG002
+        context: Context,
+    ) -> pb.MetricsReply:
+        async with refusing(context):
+            return pb.MetricsReply(text=await self._operator.metrics())
 
     async def Drain(  # noqa: N802
         self, request: pb.DrainRequest, context: Context

@@ -1,10 +1,17 @@
 """The controller's status, as the Admin service tells it."""
 
 from ....proto import admin_pb2 as pb
+from ....proto.move import Stage
 from ....proto.views import Role
 from ...core.membership import WorkerState
-from ...core.status import ClusterStatus, MoveStatus, RequestStatus, WorkerStatus
-from .accounting import KINDS, NS_PER_S
+from ...core.status import (
+    ClusterStatus,
+    MoveStatus,
+    RequestStatus,
+    RequestTrace,
+    WorkerStatus,
+)
+from .accounting import KINDS, NS_PER_S, move_message
 
 ROLES = {
     Role.PREFILL: pb.ROLE_PREFILL,
@@ -28,6 +35,20 @@ def cluster_status(status: ClusterStatus, model: str) -> pb.ClusterStatus:
         requests=[_request(request) for request in status.requests],
         moves=[_move(move) for move in status.moves],
         uptime_s=status.uptime_ns / NS_PER_S,
+    )
+
+
+def request_trace(trace: RequestTrace) -> pb.RequestTrace:
+    """One request and its moves. The controller sees no tokens: downtime is to the commit."""
+    return pb.RequestTrace(
+        request=_request(trace.request),
+        ended=trace.ended,
+        moves=[
+            move_message(move, move.handover_ns if move.outcome is Stage.COMMITTED else 0)
+            for move in trace.moves
+        ],
+        running=None if trace.running is None else _move(trace.running),
+        moves_left_out=trace.moves_left_out,
     )
 
 

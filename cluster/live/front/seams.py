@@ -10,7 +10,7 @@ from ....proto.requests import Request
 from ....proto.views import Role
 
 if TYPE_CHECKING:
-    from ...core.status import ClusterStatus
+    from ...core.status import ClusterStatus, RequestTrace
 
 StreamItem = DeliverTokens | EndStream | FailStream
 
@@ -39,6 +39,10 @@ class Operator(Protocol):
     """Asks to the controller. Each raises ConnectionError if it is away."""
 
     async def status(self) -> "ClusterStatus": ...
+
+    async def trace(self, request_id: RequestId) -> "RequestTrace | None": ...
+
+    async def metrics(self) -> str: ...
 
     async def drain(self, worker_id: WorkerId, deadline_s: float) -> AnswerAsk: ...
 

@@ -40,8 +40,8 @@ def test_every_floating_point_field_says_its_unit_or_is_a_plain_number(
     file: FileDescriptor,
 ) -> None:
     plain = {
-        "frequency_penalty", "handoff_hidden_share", "logprob", "min_p", "presence_penalty",
-        "repetition_penalty", "seconds", "temperature", "top_p",
+        "frequency_penalty", "handoff_hidden_share", "hidden_share", "logprob", "min_p",
+        "presence_penalty", "repetition_penalty", "seconds", "temperature", "top_p",
     }  # fmt: skip
     floating = [field.name for field in fields(file) if field.type == field.TYPE_DOUBLE]
     assert [name for name in floating if not name.endswith("_s") and name not in plain] == []

@@ -58,7 +58,7 @@ class Request:
     stop_token_ids: frozenset[int] = frozenset()
     emitted: tuple[int, ...] = ()
     epoch: Epoch = Epoch(0)
-    arrived_ns: int = 0
+    arrived_ns: int = 0  # at the controller, on its clock; workers order by it
     # Prefix hashes of the prompt's full blocks, chained and salted by tenant.
     block_hashes: tuple[PrefixHash, ...] = ()
 

@@ -62,7 +62,7 @@ class PromptMaker:
         self._stop_token_ids = stop_token_ids
         self._shared: dict[Segment, tuple[int, ...]] = {}
 
-    def request(self, index: int, arrival: Arrival, gateway_id: GatewayId, now_ns: int) -> Request:
+    def request(self, index: int, arrival: Arrival, gateway_id: GatewayId) -> Request:
         """The request of arrival number `index`."""
         token_ids = tuple(chain.from_iterable(map(self._tokens, arrival.segments)))
         return Request(
@@ -72,7 +72,6 @@ class PromptMaker:
             max_tokens=arrival.output_tokens,
             sampling=SamplingParams(seed=xxh3_64_intdigest(f"{self._seed}/{index}".encode()) >> 16),
             stop_token_ids=self._stop_token_ids,
-            arrived_ns=now_ns,
             block_hashes=quick_block_hashes(token_ids, self._block_tokens),
         )
 

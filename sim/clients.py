@@ -4,6 +4,7 @@ Also the judge of the one promise that clients see: every token of the stream
 once, in order, and the right one, however often its request moved or died.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
@@ -12,6 +13,8 @@ from ..proto.ids import GatewayId, RequestId
 from ..proto.requests import FinishReason, Request
 from .errors import InvariantBroken
 from .streams import TrueStream
+
+TRIES_MAX = 12  # of the SDK, for a stream that the server cannot go on with
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class Stream:
     max_tokens: int
     stop_token_ids: frozenset[int]
     asked_ns: int
+    deadline_ns: int | None
     truth: TrueStream | None
     request: Request | None  # until the end
     tokens: int = 0
@@ -31,6 +35,7 @@ class Stream:
     last_ns: int | None = None
     gaps_ns: list[int] = field(default_factory=list)  # between deliveries
     together: int = 0  # tokens that came with the one before: no gap between them
+    tries: int = 1  # at gateways that failed it, or died
     hung_up: bool = False
     finish: FinishReason | None = None
     account: StreamAccount | None = None
@@ -48,11 +53,12 @@ class Clients:
     def __init__(self, *, checked: bool, context_tokens_max: int) -> None:
         self.streams: dict[RequestId, Stream] = {}
         self.open = 0
+        self.ask_again: Callable[[Stream], None] | None = None  # given: it tries elsewhere
         self._checked = checked
         self._context_tokens_max = context_tokens_max
 
-    def ask(self, request: Request, now_ns: int) -> Stream:
-        """A client sends `request`."""
+    def ask(self, request: Request, now_ns: int, deadline_ns: int | None = None) -> Stream:
+        """A client sends `request`, and wants it to have ended at `deadline_ns`."""
         stream = Stream(
             request_id=request.request_id,
             gateway_id=request.gateway_id,
@@ -60,6 +66,7 @@ class Clients:
             max_tokens=min(request.max_tokens, self._context_tokens_max - request.prompt_tokens),
             stop_token_ids=request.stop_token_ids,
             asked_ns=now_ns,
+            deadline_ns=deadline_ns,
             truth=TrueStream(request) if self._checked else None,
             request=request,
         )
@@ -129,7 +136,13 @@ class Clients:
             )
 
     def fail(self, effect: FailStream) -> None:
-        """A stream ends with an error."""
+        """A stream ends with an error, or its client asks again, as the SDK does."""
+        if self.ask_again is not None and effect.code is RejectCode.UNAVAILABLE:
+            stream = self.streams[effect.request_id]
+            if stream.tries < TRIES_MAX and not (stream.ended or stream.hung_up):
+                stream.tries += 1
+                self.ask_again(stream)
+                return
         stream = self._close(effect.request_id)
         stream.error = effect.code
         stream.message = effect.message

@@ -140,6 +140,12 @@ class Engine:
             return
         payload = self.content.read(copy) if self.content is not None else None
         self._scheduler.at(passage.landed_ns, target.land, (copy, payload, passage.fate))
+        if passage.told_ns > passage.sent_ns:
+            self._scheduler.at(passage.told_ns, self._tell_sent, copy)
+        else:
+            self._tell_sent(copy)
+
+    def _tell_sent(self, copy: Copy) -> None:
         self._post(
             CopySent(copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=self._bytes(copy))
         )

@@ -1,17 +1,15 @@
-"""What goes wrong in a run, and when: a plan drawn from the seed beforehand.
+"""What can go wrong in a run, as data: printed, a plan tells the story of a failing seed.
 
-A plan is data: printed, it tells the story of a failing seed. Worker names are
-drawn as well, so the same seed hurts the same workers.
+`plan.py` draws it, `inject.py` makes it happen.
 """
 
 from dataclasses import dataclass
-from random import Random
+from enum import StrEnum
 
 from ..proto.ids import GatewayId, WorkerId
 from ..proto.views import Role
-from .clock import to_ns
+from ..workers.core.halves import Half
 from .network import PartyName, Trouble
-from .scenario import FaultSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +62,13 @@ class SlowLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyTrouble:
-    """Copies fail, or arrive damaged."""
+    """Copies fail, arrive damaged, or have left long before their source is told."""
 
     at_ns: int
     for_ns: int
     fail: float
     damage: float
+    told_late_ns_max: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +123,54 @@ class HangUp:
     index: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutPair:
+    """`target` does not hear `source`; with `copies`, those do not arrive either."""
+
+    at_ns: int
+    for_ns: int
+    source: PartyName
+    target: PartyName
+    copies: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullMemory:
+    """Others hold `share` of a worker's free blocks for a while."""
+
+    at_ns: int
+    for_ns: int
+    worker_id: WorkerId
+    share: float
+
+
+class Deed(StrEnum):
+    """What a stage fault does."""
+
+    CRASH = "crash"
+    FREEZE = "freeze"
+    CUT = "cut"  # the other side does not hear it
+    HANG_UP = "hang up"  # the client of the request
+    GATEWAY = "gateway"  # the request's gateway crashes
+    CONTROLLER = "controller"  # it restarts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFault:
+    """From `at_ns` on: the first worker whose half of a move comes to `half` is hurt.
+
+    Or with `peer` the other side, `delay_ns` after.
+    """
+
+    at_ns: int
+    half: Half
+    deed: Deed
+    peer: bool
+    delay_ns: int
+    for_ns: int
+    noticed_ns: int
+
+
 Fault = (
     Crash
     | Freeze
@@ -137,115 +184,7 @@ Fault = (
     | Drain
     | SwitchRole
     | HangUp
+    | CutPair
+    | FullMemory
+    | StageFault
 )
-
-
-def draw_plan(
-    spec: FaultSpec, seed: int, workers: list[WorkerId], arrivals_ns: list[int]
-) -> list[Fault]:
-    """Everything that will go wrong, in order of time."""
-    dice = _Dice(spec, Random(f"faults {seed}"), workers)
-    plan: list[Fault] = []
-    plan += [dice.crash() for _ in dice.upto(spec.crashes)]
-    plan += [dice.freeze() for _ in dice.upto(spec.freezes)]
-    plan += [dice.messages() for _ in dice.upto(spec.message_troubles)]
-    plan += [dice.cut() for _ in dice.upto(spec.cuts)]
-    plan += [dice.slow_link() for _ in dice.upto(spec.slow_links)]
-    plan += [dice.copies() for _ in dice.upto(spec.copy_troubles)]
-    plan += [dice.controller() for _ in dice.upto(spec.controller_restarts)]
-    plan += [dice.gateway() for _ in dice.upto(spec.gateway_crashes)]
-    plan += [dice.migrate() for _ in dice.upto(spec.migrations)]
-    plan += [dice.drain() for _ in dice.upto(spec.drains)]
-    plan += [dice.role() for _ in dice.upto(spec.role_switches)]
-    plan += dice.hang_ups(arrivals_ns)
-    return sorted(plan, key=lambda fault: fault.at_ns)
-
-
-class _Dice:
-    def __init__(self, spec: FaultSpec, random: Random, workers: list[WorkerId]) -> None:
-        self._spec = spec
-        self._random = random
-        self._workers = workers
-
-    def upto(self, most: int) -> range:
-        return range(self._random.randint(0, most))
-
-    def _at_ns(self) -> int:
-        return to_ns(self._random.uniform(0.0, self._spec.until_s))
-
-    def _ns(self, low_s: float, high_s: float) -> int:
-        return to_ns(self._random.uniform(low_s, high_s))
-
-    def _worker(self) -> WorkerId:
-        return self._random.choice(self._workers)
-
-    def crash(self) -> Crash:
-        return Crash(
-            at_ns=self._at_ns(), worker_id=self._worker(),
-            noticed_ns=self._ns(0.001, 1.0), down_ns=self._ns(0.01, 3.0),
-        )  # fmt: skip
-
-    def freeze(self) -> Freeze:
-        killed = self._random.random() < 0.5
-        return Freeze(
-            at_ns=self._at_ns(), worker_id=self._worker(),
-            for_ns=self._ns(0.01, self._spec.freeze_s_max),
-            killed_ns=self._ns(0.0, 2.0) if killed else None,
-        )  # fmt: skip
-
-    def messages(self) -> MessageTrouble:
-        spec, chance = self._spec, self._random.random
-        trouble = Trouble(
-            loss=spec.message_loss * chance(),
-            duplicate=spec.message_duplicate * chance(),
-            delay_ns_max=to_ns(spec.message_delay_s * chance()),
-        )
-        return MessageTrouble(at_ns=self._at_ns(), for_ns=self._ns(0.1, 3.0), trouble=trouble)
-
-    def cut(self) -> Cut:
-        parties: list[PartyName] = ["controller", "gateway.0", *self._workers]
-        party = self._random.choice(parties)
-        return Cut(at_ns=self._at_ns(), for_ns=self._ns(0.05, 3.0), party=party)
-
-    def slow_link(self) -> SlowLink:
-        return SlowLink(
-            at_ns=self._at_ns(), for_ns=self._ns(0.1, 3.0), worker_id=self._worker(),
-            factor=10 ** self._random.uniform(1.0, 4.0),
-        )  # fmt: skip
-
-    def copies(self) -> CopyTrouble:
-        return CopyTrouble(
-            at_ns=self._at_ns(), for_ns=self._ns(0.1, 3.0),
-            fail=0.5 * self._random.random(), damage=0.5 * self._random.random(),
-        )  # fmt: skip
-
-    def controller(self) -> ControllerRestart:
-        return ControllerRestart(at_ns=self._at_ns(), down_ns=self._ns(0.01, 3.0))
-
-    def gateway(self) -> GatewayCrash:
-        return GatewayCrash(
-            at_ns=self._at_ns(), gateway_id=GatewayId("gateway.0"),
-            noticed_ns=self._ns(0.001, 1.0), down_ns=self._ns(0.1, 3.0),
-        )  # fmt: skip
-
-    def migrate(self) -> Migrate:
-        named = self._random.random() < 0.7
-        return Migrate(
-            at_ns=self._at_ns(), pick=self._random.randrange(1 << 30),
-            target=self._worker() if named else None,
-        )  # fmt: skip
-
-    def drain(self) -> Drain:
-        return Drain(at_ns=self._at_ns(), worker_id=self._worker())
-
-    def role(self) -> SwitchRole:
-        return SwitchRole(
-            at_ns=self._at_ns(), worker_id=self._worker(), role=self._random.choice(list(Role))
-        )
-
-    def hang_ups(self, arrivals_ns: list[int]) -> list[HangUp]:
-        return [
-            HangUp(at_ns=at_ns + self._ns(0.0, 2.0), index=index)
-            for index, at_ns in enumerate(arrivals_ns)
-            if self._random.random() < self._spec.cancels
-        ]

@@ -6,21 +6,29 @@ from typing import Any
 from ..proto.cluster_events import DrainAsked, MigrateAsked, RoleAsked
 from ..proto.ids import RequestId, WorkerId, WorkerKey
 from .clock import to_ns
+from .coverage import FAULTS
 from .faults import (
     ControllerRestart,
     CopyTrouble,
     Crash,
     Cut,
+    CutPair,
     Drain,
     Fault,
     Freeze,
+    FullMemory,
     GatewayCrash,
     HangUp,
     MessageTrouble,
     Migrate,
     SlowLink,
+    StageFault,
     SwitchRole,
 )
+from .links import LinkTrouble
+from .network import Trouble
+from .seize import Seizure
+from .stage_faults import Ambush
 from .world import World
 
 
@@ -29,6 +37,10 @@ class Injector:
 
     def __init__(self, world: World, plan: list[Fault]) -> None:
         self._world = world
+        self._seizures: list[Seizure] = []
+        self._ambush = None
+        if world.observer is not None:
+            self._ambush = Ambush(world, world.observer, self._begin)
         self._healed = False
         self._asks = 0
         for fault in plan:
@@ -37,6 +49,10 @@ class Injector:
     def heal(self) -> None:
         """End every fault, now and for good. Clients may still hang up."""
         self._healed = True
+        if self._ambush is not None:
+            self._ambush.disarm()
+        for seizure in self._seizures:
+            seizure.end()
         self._world.heal()
 
     def _begin(self, fault: Fault) -> None:
@@ -44,35 +60,60 @@ class Injector:
             self._hurt(fault)
 
     def _hurt(self, fault: Fault) -> None:
-        world = self._world
+        if self._world.observer is not None:
+            self._world.observer.coverage.count(FAULTS, type(fault).__name__, "begun")
         match fault:
             case HangUp(index=index):
-                world.hang_up(RequestId(f"r{index}"))
+                self._world.hang_up(RequestId(f"r{index}"))
+            case MessageTrouble() | Cut() | CutPair() | SlowLink() | CopyTrouble():
+                self._hurt_wires(fault)
+            case Migrate() | Drain() | SwitchRole():
+                self._ask(fault)
+            case StageFault():
+                assert self._ambush is not None, "stage faults need an observer"
+                self._ambush.arm(fault)
+            case _:
+                self._hurt_party(fault)
+
+    def _hurt_party(
+        self, fault: Crash | Freeze | ControllerRestart | GatewayCrash | FullMemory
+    ) -> None:
+        world = self._world
+        match fault:
             case Crash(worker_id=worker_id):
                 world.kill_worker(worker_id, fault.noticed_ns)
                 self._later(fault.down_ns, world.start_worker, worker_id)
             case Freeze():
                 self._freeze(fault)
-            case MessageTrouble(trouble=trouble):
-                world.mail.network.trouble(trouble)
-                self._later(fault.for_ns, world.mail.network.ease, trouble)
-            case Cut(party=party):
-                world.mail.network.cut(party)
-                self._later(fault.for_ns, world.mail.network.mend, party)
-            case SlowLink(worker_id=worker_id):
-                world.links.slow(worker_id, fault.factor)
-                self._later(fault.for_ns, self._quicken, worker_id)
-            case CopyTrouble():
-                world.links.trouble(fault.fail, fault.damage)
-                self._later(fault.for_ns, self._calm, None)
             case ControllerRestart():
                 world.kill_controller()
                 self._later(fault.down_ns, world.start_controller, None)
             case GatewayCrash(gateway_id=gateway_id):
                 world.kill_gateway(gateway_id, fault.noticed_ns)
                 self._later(fault.down_ns, world.start_gateway, gateway_id)
-            case Migrate() | Drain() | SwitchRole():
-                self._ask(fault)
+            case FullMemory():
+                self._fill(fault)
+
+    def _hurt_wires(self, fault: MessageTrouble | Cut | CutPair | SlowLink | CopyTrouble) -> None:
+        network, links = self._world.mail.network, self._world.links
+        match fault:
+            case MessageTrouble(trouble=trouble):
+                network.trouble(trouble)
+                self._later(fault.for_ns, network.ease, trouble)
+            case Cut(party=party):
+                network.cut(party)
+                self._later(fault.for_ns, network.mend, party)
+            case CutPair():
+                self._cut_pair(fault)
+            case SlowLink():
+                links.slow(fault.worker_id, fault.factor)
+                self._later(fault.for_ns, self._quicken, fault)
+            case CopyTrouble():
+                bad = LinkTrouble(
+                    fail=fault.fail, damage=fault.damage, told_late_ns_max=fault.told_late_ns_max
+                )
+                links.trouble(bad)
+                self._later(fault.for_ns, links.ease, bad)
 
     def _freeze(self, fault: Freeze) -> None:
         world = self._world
@@ -107,11 +148,28 @@ class Injector:
         running = [stream.request_id for stream in streams if stream.tokens and not stream.ended]
         return running[pick % len(running)] if running else RequestId("nobody")
 
-    def _quicken(self, worker_id: WorkerId) -> None:
-        self._world.links.slow(worker_id, 1.0)
+    def _quicken(self, fault: SlowLink) -> None:
+        self._world.links.quicken(fault.worker_id, fault.factor)
 
-    def _calm(self, _: None) -> None:
-        self._world.links.trouble(0.0, 0.0)
+    def _cut_pair(self, fault: CutPair) -> None:
+        deaf = Trouble(
+            loss=1.0, duplicate=0.0, delay_ns_max=0, source=fault.source, target=fault.target
+        )
+        self._world.mail.network.trouble(deaf)
+        self._later(fault.for_ns, self._world.mail.network.ease, deaf)
+        if fault.copies:
+            lost = LinkTrouble(
+                fail=1.0, source=WorkerId(fault.source), target=WorkerId(fault.target)
+            )
+            self._world.links.trouble(lost)
+            self._later(fault.for_ns, self._world.links.ease, lost)
+
+    def _fill(self, fault: FullMemory) -> None:
+        party = self._world.mail.workers.get(fault.worker_id)
+        if party is not None:
+            seizure = Seizure(self._world.scheduler, party, fault.share, len(self._seizures))
+            self._seizures.append(seizure)
+            self._later(fault.for_ns, seizure.end, None)
 
     def _later(self, delay_ns: int, action: Callable[[Any], None], argument: Any) -> None:
         self._world.scheduler.at(self._world.scheduler.now_ns + delay_ns, action, argument)

@@ -33,11 +33,31 @@ class LinkSpec:
     latency_ns: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTrouble:
+    """What happens to copies for a while. Probabilities in [0, 1].
+
+    `told_late_ns_max`: the source's process hears that late of a copy's leaving.
+    With `source` and `target` only to copies from the one to the other.
+    """
+
+    fail: float = 0.0
+    damage: float = 0.0
+    told_late_ns_max: int = 0
+    source: WorkerId | None = None
+    target: WorkerId | None = None
+
+    def meets(self, source: WorkerId, target: WorkerId) -> bool:
+        """Whether such a copy is troubled."""
+        return self.source in (None, source) and self.target in (None, target)
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """When a copy has left its source, when it has landed, and how it fared."""
+    """When a copy has left its source, when that is told, when it has landed, how it fared."""
 
     sent_ns: int
+    told_ns: int
     landed_ns: int
     fate: Fate
 
@@ -50,9 +70,9 @@ class Links:
         self._specs: dict[WorkerId, LinkSpec] = {}
         self._out_free_ns: dict[WorkerId, int] = {}
         self._in_free_ns: dict[WorkerId, int] = {}
-        self._slowdown: dict[WorkerId, float] = {}
-        self._fail = 0.0
-        self._damage = 0.0
+        # Overlapping ones are all in force: the slowest counts, and each trouble draws.
+        self._slowdowns: dict[WorkerId, list[float]] = {}
+        self._troubles: list[LinkTrouble] = []
 
     def attach(self, worker_id: WorkerId, spec: LinkSpec) -> None:
         """A worker's port exists, and is idle."""
@@ -62,38 +82,55 @@ class Links:
 
     def slow(self, worker_id: WorkerId, factor: float) -> None:
         """From now on copies that use this port take `factor` times as long."""
-        self._slowdown[worker_id] = factor
+        self._slowdowns.setdefault(worker_id, []).append(factor)
 
-    def trouble(self, fail: float, damage: float) -> None:
-        """From now on copies fail, or arrive damaged, with these probabilities."""
-        self._fail, self._damage = fail, damage
+    def quicken(self, worker_id: WorkerId, factor: float) -> None:
+        """End one such slowness; none is no error."""
+        factors = self._slowdowns.get(worker_id, [])
+        if factor in factors:
+            factors.remove(factor)
+
+    def trouble(self, trouble: LinkTrouble) -> None:
+        """Begin a trouble."""
+        self._troubles.append(trouble)
+
+    def ease(self, trouble: LinkTrouble) -> None:
+        """End a trouble; one that has ended is no error."""
+        if trouble in self._troubles:
+            self._troubles.remove(trouble)
 
     def heal(self) -> None:
         """Every port is as at first; what is under way keeps its time."""
-        self._slowdown.clear()
-        self._fail = self._damage = 0.0
+        self._slowdowns.clear()
+        self._troubles.clear()
 
     def pass_ns(self, source: WorkerId, target: WorkerId, transfer_bytes: int) -> int:
         """Nanoseconds that `transfer_bytes` occupy both ports."""
         slowest = min(self._specs[source].bytes_per_s, self._specs[target].bytes_per_s)
-        factor = max(self._slowdown.get(source, 1.0), self._slowdown.get(target, 1.0))
+        factor = max([1.0, *self._slowdowns.get(source, ()), *self._slowdowns.get(target, ())])
         return int(transfer_bytes * factor * NS_PER_S / slowest)
 
     def book(self, source: WorkerId, target: WorkerId, transfer_bytes: int, now_ns: int) -> Passage:
         """Put a copy in the queue of both ports, now."""
         start_ns = max(now_ns, self._out_free_ns[source], self._in_free_ns[target])
         sent_ns = start_ns + self.pass_ns(source, target, transfer_bytes)
-        fate = self._draw_fate()
+        fate, told_late_ns = self._draw_fate(source, target)
         if sent_ns > now_ns + TIMEOUT_NS:
             sent_ns, fate = now_ns + TIMEOUT_NS, Fate.FAILS
         self._out_free_ns[source] = self._in_free_ns[target] = sent_ns
         latency_ns = max(self._specs[source].latency_ns, self._specs[target].latency_ns)
-        return Passage(sent_ns, sent_ns + latency_ns, fate)
+        return Passage(sent_ns, sent_ns + told_late_ns, sent_ns + latency_ns, fate)
 
-    def _draw_fate(self) -> Fate:
-        if not (self._fail or self._damage):
-            return Fate.ARRIVES
-        draw = self._random.random()
-        if draw < self._fail:
-            return Fate.FAILS
-        return Fate.DAMAGED if draw < self._fail + self._damage else Fate.ARRIVES
+    def _draw_fate(self, source: WorkerId, target: WorkerId) -> tuple[Fate, int]:
+        """What becomes of a copy, and how late its source is told that it has left."""
+        late_ns = 0
+        for trouble in self._troubles:
+            if not trouble.meets(source, target):
+                continue
+            draw = self._random.random()
+            if draw < trouble.fail:
+                return Fate.FAILS, 0
+            if draw < trouble.fail + trouble.damage:
+                return Fate.DAMAGED, 0
+            late_ns += int(self._random.random() * trouble.told_late_ns_max)
+        return Fate.ARRIVES, late_ns

@@ -15,6 +15,7 @@ from .engine import Engine, Peers
 from .hardware import cost_model, first_speed
 from .invariants import Watched, check_step
 from .links import Links
+from .local_clock import draw_clock
 from .mail import Mail
 from .observer import Observer
 from .parties import ControllerParty, GatewayParty, WorkerParty
@@ -45,6 +46,7 @@ class Maker:
         scheduler: Scheduler,
         open_shell: Open,
     ) -> None:
+        self._scenario = scenario
         self._model = scenario.model
         self._block_tokens = scenario.block_tokens
         self._builder = builder
@@ -111,7 +113,15 @@ class Maker:
         )
 
     def _shell(self, watched: Watched, step: Step, perform: Perform) -> Shell:
-        return self._open_shell(step, perform, self._watch(watched))
+        shell = self._open_shell(step, perform, self._watch(watched))
+        if isinstance(shell, QueueShell):
+            faults = self._scenario.faults
+            shell.set_clock(
+                draw_clock(
+                    watched.name, self._scenario.seed, faults.clock_offset_s, faults.clock_drift
+                )
+            )
+        return shell
 
     def _watch(self, watched: Watched) -> Watch | None:
         transcript, checked = self._watching.transcript, self._watching.checked

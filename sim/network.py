@@ -17,11 +17,27 @@ PartyName = str  # "controller", or a gateway's or worker's id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What happens to messages for a while. Probabilities in [0, 1]."""
+    """What happens to messages for a while. Probabilities in [0, 1].
+
+    With `source` or `target` only to those from, or to, that party: with loss 1
+    the one does not hear the other, who may hear it well. With `kinds` only to
+    messages of these types.
+    """
 
     loss: float
     duplicate: float
     delay_ns_max: int
+    source: PartyName | None = None
+    target: PartyName | None = None
+    kinds: tuple[str, ...] = ()
+
+    def meets(self, source: PartyName, target: PartyName, kind: str) -> bool:
+        """Whether such a message is troubled."""
+        return (
+            (self.source is None or self.source == source)
+            and (self.target is None or self.target == target)
+            and (not self.kinds or kind in self.kinds)
+        )
 
 
 class Network:
@@ -84,7 +100,10 @@ class Network:
             self.lost += 1
             return
         at_ns = [self._arrival_ns()]
+        kind = _kind(message)
         for trouble in self._troubles:
+            if not trouble.meets(source, target, kind):
+                continue
             if self._random.random() < trouble.loss:
                 self.lost += 1
                 return
@@ -93,3 +112,8 @@ class Network:
                 at_ns.append(at_ns[0] + int(self._random.random() * trouble.delay_ns_max))
         for arrival_ns in at_ns:
             self._scheduler.at(arrival_ns, deliver, message)
+
+
+def _kind(message: Any) -> str:
+    """The type of what is sent; some messages travel with their address."""
+    return type(message[1] if isinstance(message, tuple) else message).__name__

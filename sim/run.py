@@ -6,15 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..proto.gateway_events import RejectCode
 from .arrivals import Arrival
 from .clock import NS_PER_S, seconds, to_ns
 from .cores import CoreBuilder
 from .coverage import Coverage
 from .errors import InvariantBroken
-from .faults import Fault, draw_plan
+from .faults import Fault
 from .inject import Injector
 from .leftovers import leftovers
 from .observer import Observer
+from .plan import draw_plan
 from .queue import EventQueue
 from .scenario import PoissonSpec, Scenario, TraceSpec
 from .transcript import Transcript
@@ -59,6 +61,8 @@ def simulate(
     `end_within_s`, or (checked) if anything is held when all is quiet; TraceError
     and ConfigError for what the operator gave.
     """
+    if coverage is None and scenario.faults.stage_faults:
+        coverage = Coverage()  # they wait for what an observer sees
     observer = None if coverage is None else Observer(coverage)
     watching = Watching(transcript=transcript, checked=scenario.checked, observer=observer)
     world = queue_world(scenario, builder or CoreBuilder(scenario), watching)
@@ -86,7 +90,11 @@ class Run:
         spec = world.scenario.faults
         world.start()
         self.plan = draw_plan(
-            spec, world.scenario.seed, world.worker_ids, [a.at_ns for a in arrivals]
+            spec,
+            world.scenario.seed,
+            world.worker_ids,
+            [a.at_ns for a in arrivals],
+            world.gateway_ids,
         )
         self._injector = Injector(world, self.plan)
         self.heal_ns = to_ns(spec.until_s)
@@ -122,7 +130,8 @@ class Run:
             limit_s = self.world.scenario.end_within_s
             raise InvariantBroken(f"{len(open_)} streams did not end within {limit_s:g} s: {shown}")
         for stream in streams:
-            if stream.error is not None and stream.tokens:
+            late = stream.deadline_ns is not None and stream.error is RejectCode.DEADLINE_EXCEEDED
+            if stream.error is not None and stream.tokens and not late:
                 raise InvariantBroken(
                     f"{stream.request_id} failed after {stream.tokens} tokens: "
                     f"{stream.error} {stream.message}"

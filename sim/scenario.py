@@ -149,6 +149,14 @@ class FaultSpec:
     drains: Count = 0
     role_switches: Count = 0
     cancels: Chance = 0.0  # share of the requests whose client hangs up
+    stage_faults: Count = 0  # a side of a move is hurt as it comes to a stage
+    partitions: Count = 0  # one party does not hear another, which may hear it
+    kind_losses: Count = 0  # messages of one type only are lost, doubled, late
+    full_memories: Count = 0  # nearly all free blocks of a worker are taken for a while
+    deadlines: Chance = 0.0  # share of the requests that have one
+    deadline_s_max: float = Field(default=3.0, gt=0)
+    clock_offset_s: Seconds = 0.0  # each party's clock is ahead by up to this
+    clock_drift: float = Field(default=0.0, ge=0, le=0.2)  # and fast or slow by this share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

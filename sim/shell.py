@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from .clock import Action
+from .local_clock import TRUE, LocalClock
 from .queue import EventQueue
 
 Step = Callable[[Any, int], Sequence[Any]]
@@ -21,6 +22,10 @@ Watch = Callable[[int, Any, Sequence[Any]], None]
 class Shell(Protocol):
     """What a party needs of the thing that steps its core."""
 
+    @property
+    def now_ns(self) -> int:
+        """Now, by the party's own clock."""
+
     def post(self, event: Any) -> None:
         """One step: the event in, its effects performed."""
 
@@ -31,12 +36,23 @@ class Shell(Protocol):
 class QueueShell:
     """A `Shell` on the event queue."""
 
-    __slots__ = ("_closed", "_frozen", "_mail", "_perform", "_queue", "_step", "_timers", "_watch")
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_frozen",
+        "_mail",
+        "_perform",
+        "_queue",
+        "_step",
+        "_timers",
+        "_watch",
+    )
 
     def __init__(
         self, queue: EventQueue, step: Step, perform: Perform, watch: Watch | None
     ) -> None:
         self._queue = queue
+        self._clock = TRUE
         self._step = step
         self._perform = perform
         self._watch = watch
@@ -53,7 +69,7 @@ class QueueShell:
         if self._frozen:
             self._mail.append((self.post, event))
             return
-        now_ns = self._queue.now_ns
+        now_ns = self.now_ns
         effects = self._step(event, now_ns)
         if self._watch is not None:
             self._watch(now_ns, event, effects)
@@ -65,6 +81,15 @@ class QueueShell:
                 self._timers.pop(effect.key, None)
             else:
                 self._perform(effect)
+
+    @property
+    def now_ns(self) -> int:
+        """Now, by the party's own clock."""
+        return self._clock.local(self._queue.now_ns)
+
+    def set_clock(self, clock: LocalClock) -> None:
+        """The party's machine has this clock. Before the first step."""
+        self._clock = clock
 
     @property
     def timers(self) -> list[TimerKey]:
@@ -100,7 +125,7 @@ class QueueShell:
     def _set(self, key: TimerKey, at_ns: int) -> None:
         # A timer moved later keeps its old entry, which moves on when it comes up:
         # a timer that is pushed back with every token costs no entry each.
-        due = (at_ns, self._queue.ticket())
+        due = (self._clock.true(at_ns), self._queue.ticket())
         known = self._timers.get(key)
         if known is not None and known[1] <= due:
             self._timers[key] = (due, known[1])

@@ -31,6 +31,10 @@ KINDS: dict[str, int] = {
     "migrations": 24,
     "drains": 2,
     "role_switches": 2,
+    "stage_faults": 10,
+    "partitions": 3,
+    "kind_losses": 4,
+    "full_memories": 3,
 }
 
 
@@ -108,6 +112,10 @@ def _faults(dice: Random) -> dict[str, Any]:
         "message_duplicate": dice.choice((0.0, 0.2, 1.0)),
         "message_delay_s": dice.choice((0.05, 0.5, 3.0)),
         "cancels": dice.choice((0.0, 0.15, 0.6)),
+        "deadlines": dice.choice((0.0, 0.0, 0.3)),
+        "deadline_s_max": dice.choice((0.5, 3.0)),
+        "clock_offset_s": dice.choice((0.0, 0.5, 1e6)),
+        "clock_drift": dice.choice((0.0, 0.001, 0.05)),
     }
     return faults | {kind: most for kind, most in KINDS.items() if dice.random() < KIND_CHANCE}
 

@@ -5,6 +5,7 @@ effects. It can be hurt from outside (`kill_worker`, `freeze_worker`, …) and
 healed; `faults.py` says what happens when, `campaign.py` what must hold after.
 """
 
+from random import Random
 from typing import Any
 
 from ..proto.cluster_events import ClusterStarted, GatewayDied, WorkerLost
@@ -13,7 +14,7 @@ from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from ..proto.worker_events import ViewAsked, WorkerStarted
 from .arrivals import Arrival, PromptMaker
-from .clients import Clients
+from .clients import Clients, Stream
 from .clock import Scheduler, to_ns
 from .cores import CoreBuilder
 from .engine import Engine
@@ -45,10 +46,12 @@ class World:
         open_shell: Open,
     ) -> None:
         self.scenario = scenario
+        self.observer = watching.observer
         self.scheduler = scheduler
         self.clients = Clients(
             checked=watching.checked, context_tokens_max=scenario.model.context_tokens_max
         )
+        self.clients.ask_again = self._failed
         self.links = Links(scenario.seed)
         network = scenario.network
         latency_ns, jitter_ns = int(network.latency_us * 1e3), int(network.jitter_us * 1e3)
@@ -133,8 +136,8 @@ class World:
         """A client asks the next gateway in turn."""
         gateway_id = self.gateway_ids[index % len(self.gateway_ids)]
         now_ns = self.scheduler.now_ns
-        request = self._prompts.request(index, arrival, gateway_id, now_ns)
-        self.clients.ask(request, now_ns)
+        request = self._prompts.request(index, arrival, gateway_id)
+        self.clients.ask(request, now_ns, self._deadline_ns(index, now_ns))
         self._ask(gateway_id, request.request_id)
         return request.request_id
 
@@ -145,19 +148,34 @@ class World:
             if party is not None:
                 party.shell.post(ClientGone(request_id=request_id))
 
+    def _deadline_ns(self, index: int, now_ns: int) -> int | None:
+        """When a client wants its answer by; most have all the time in the world."""
+        faults = self.scenario.faults
+        dice = Random(f"deadline {self.scenario.seed} {index}")
+        if dice.random() >= faults.deadlines:
+            return None
+        return now_ns + to_ns(dice.uniform(0.0, faults.deadline_s_max))
+
     def _ask(self, gateway_id: GatewayId, request_id: RequestId) -> None:
         party = self.mail.gateways.get(gateway_id)
         if party is None:  # refused at the door: try the next one a little later
             at_ns = self.scheduler.now_ns + ASK_AGAIN_NS
             self.scheduler.at(at_ns, self._ask_elsewhere, (request_id, gateway_id))
         elif (request := self.clients.resume(request_id, gateway_id)) is not None:
-            party.shell.post(GenerateAsked(request=request))
+            deadline_ns = self.clients.streams[request_id].deadline_ns
+            if deadline_ns is not None:  # clients send what is left; the gateway adds it to its now
+                deadline_ns += party.shell.now_ns - self.scheduler.now_ns
+            party.shell.post(GenerateAsked(request=request, deadline_ns=deadline_ns))
+
+    def _failed(self, stream: Stream) -> None:
+        at_ns = self.scheduler.now_ns + ASK_AGAIN_NS
+        self.scheduler.at(at_ns, self._ask_elsewhere, (stream.request_id, stream.gateway_id))
 
     def _ask_elsewhere(self, what: tuple[RequestId, GatewayId]) -> None:
         """What the SDK does when its gateway is gone: the next one, with what it has."""
         request_id, gone = what
         stream = self.clients.streams[request_id]
-        if stream.gateway_id != gone:
+        if stream.gateway_id != gone or stream.ended:
             return  # it has been elsewhere since
         last = self.gateway_ids.index(gone)
         stream.gateway_id = self.gateway_ids[(last + 1) % len(self.gateway_ids)]

@@ -69,6 +69,24 @@ def reject_overdue(cluster: Cluster, now_ns: int) -> None:
         forget(cluster, tracked, "it waited too long")
 
 
+def reject_hopeless(cluster: Cluster, now_ns: int) -> None:
+    """Nobody passes the head of the queue, so it must not be one that no worker can hold.
+
+    It got in while no worker was known. Dead ones count: they may come back.
+    """
+    grace_ns = cluster.limits.assign_grace_ns
+    while (tracked := cluster.queue.head()) is not None and now_ns - tracked.since_ns > grace_ns:
+        request, records = tracked.request, cluster.members.all()
+        assert request is not None, tracked
+        too_long = _too_long(request, [r.info for r in records if r.prefills]) or _too_long(
+            request, [r.info for r in records if r.decodes], request.max_tokens
+        )
+        if not too_long:
+            return
+        _reject(cluster, request, RejectCode.INVALID_ARGUMENT, too_long)
+        forget(cluster, tracked, "no worker can hold it")
+
+
 def _admit(cluster: Cluster, request: Request, now_ns: int) -> None:
     too_long = _too_long(request, [r.info for r in cluster.members.living() if r.prefills])
     too_long = too_long or _too_long_to_decode(cluster, request)

@@ -4,6 +4,8 @@ Strictly by arrival: while the first cannot be placed, nobody behind it is, so
 that a large request is not passed by small ones for ever.
 """
 
+from dataclasses import replace
+
 from ...proto.gateway_events import RequestAccepted
 from ...proto.ids import WorkerKey
 from ...proto.move import MoveKind, MoveOrder
@@ -63,7 +65,9 @@ def _place(
     handoff = None
     if placement.decode is not None:
         handoff = _hand_off(cluster, tracked, placement.decode, now_ns)
-    cluster.tell_worker(placement.prefill, RequestAssigned(request=request, handoff=handoff))
+    # Workers order requests by it, so it must be of one clock: this one.
+    dated = replace(request, arrived_ns=tracked.arrived_ns)
+    cluster.tell_worker(placement.prefill, RequestAssigned(request=dated, handoff=handoff))
     tell_accepted(cluster, tracked)
     return True
 

@@ -6,6 +6,7 @@ from splitweave.cluster.core.limits import ClusterLimits
 from splitweave.proto.cluster_events import GatewayDied, RequestArrived
 from splitweave.proto.gateway_events import RequestRejected
 from splitweave.proto.ids import Epoch, GatewayId
+from splitweave.proto.worker_events import RequestAssigned
 
 
 def test_a_request_is_placed_with_its_handoff_in_the_step_it_arrives() -> None:
@@ -248,3 +249,40 @@ def test_the_request_is_held_whole_only_while_it_waits() -> None:
     assert tracked.request is not None
     plane.register("m0")
     assert tracked.request is None
+
+
+def test_one_that_no_worker_can_hold_does_not_stop_the_queue_it_got_into_without_workers() -> None:
+    plane = Plane()
+    plane.arrive("r1", token_ids=(1,) * 100, max_tokens=50)
+    plane.arrive("r2", token_ids=(1,) * 10, max_tokens=5)
+    assert plane.register("m0", context_tokens_max=120)[1:] == []  # the head waits, r2 behind it
+    plane.after(S + MS).beat("m0")
+    told = plane.tick()
+    assert told[0].startswith("g0: r1 rejected, INVALID_ARGUMENT: ")
+    assert "exceeds context_tokens_max (120)" in told[0]
+    assert told[1:] == ["m0#1: run r2@0.0", "g0: r2@0.0 is at m0#1"]
+
+
+def test_one_that_only_a_dead_worker_could_hold_waits_for_its_return() -> None:
+    plane = Plane("m0", "m1", infos={"m0": {"context_tokens_max": 120}})
+    plane.lose("m1")
+    plane.arrive("r1", token_ids=(1,) * 50, max_tokens=50)
+    assert plane.where("r1") == "assigned at m0#1"
+    plane = Plane("m1")
+    plane.lose("m1")
+    plane.arrive("r1", token_ids=(1,) * 100, max_tokens=50)
+    plane.register("m0", context_tokens_max=120)
+    plane.after(S + MS).beat("m0")
+    plane.tick()
+    assert plane.where("r1") == "queued"
+
+
+def test_workers_are_told_the_arrival_by_the_controllers_clock() -> None:
+    """They order requests by it: those of two gateways must be of one clock."""
+    plane = Plane().after(7 * MS)
+    plane.arrive("r1", arrived_ns=99 * S)
+    plane.after(MS).register("m0")
+    (assigned,) = [
+        e.event for e in plane.effects if isinstance(getattr(e, "event", None), RequestAssigned)
+    ]
+    assert assigned.request.arrived_ns == 7 * MS

@@ -28,7 +28,7 @@ from splitweave.sim.content import BlockContent
 from splitweave.sim.cost import Affine
 from splitweave.sim.engine import Engine
 from splitweave.sim.errors import InvariantBroken
-from splitweave.sim.links import Links, LinkSpec
+from splitweave.sim.links import Links, LinkSpec, LinkTrouble
 from splitweave.sim.queue import EventQueue
 from splitweave.sim.shell import QueueShell
 from splitweave.sim.streams import TrueStream
@@ -208,11 +208,12 @@ def test_a_copy_to_a_dead_worker_fails_and_one_from_a_dead_worker_never_lands() 
 
 def test_bad_links_end_in_failures_on_the_right_side() -> None:
     pair = Pair()
-    pair.links.trouble(1.0, 0.0)
+    pair.links.trouble(LinkTrouble(fail=1.0))
     pair.a.start(_copy(pair, (0,), (0,)))
     pair.queue.run_until(2000)
     assert pair.kinds() == [(200, "a", "CopyFailed")]
-    pair.links.trouble(0.0, 1.0)
+    pair.links.heal()
+    pair.links.trouble(LinkTrouble(damage=1.0))
     pair.a.start(_copy(pair, (0,), (0,)))
     pair.queue.run_until(4000)
     assert pair.kinds()[1:] == [(2200, "a", "CopySent"), (2210, "b", "CopyFailed")]
@@ -360,7 +361,7 @@ def test_a_damaged_copy_writes_nothing() -> None:
     pair.prefill(pair.a)
     pair.queue.run_until(2000)
     pair.b.open_lease(MOVE)
-    pair.links.trouble(0.0, 1.0)
+    pair.links.trouble(LinkTrouble(damage=1.0))
     pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
     pair.queue.run_until(5000)
     assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
@@ -375,3 +376,13 @@ def test_unchecked_tokens_depend_on_seed_and_position_alone() -> None:
     pair.queue.run_until(5000)
     first, second, third = (event.sampled[0].token_id for _, _, event in pair.log)
     assert first == second != third
+
+
+def test_a_source_that_is_told_late_is_told_after_the_landing() -> None:
+    pair = Pair()
+    pair.links.trouble(LinkTrouble(told_late_ns_max=5000))
+    pair.a.start(_copy(pair, (0,), (0,)))
+    pair.queue.run_until(20_000)
+    (landed, _, first), (told, _, last) = pair.kinds()
+    assert (first, last) == ("BlocksLanded", "CopySent")
+    assert 210 == landed < told < 5200

@@ -6,15 +6,22 @@ from typing import Any, get_args
 
 import pytest
 from sim_worlds import EXAMPLES
-from splitweave.proto.ids import WorkerId
+from splitweave.proto.ids import GatewayId, WorkerId
 from splitweave.proto.views import Role
 from splitweave.sim import faults
-from splitweave.sim.faults import Fault, HangUp, draw_plan
+from splitweave.sim.faults import Deed, Fault, HangUp
+from splitweave.sim.plan import STAGES, TROUBLED_KINDS, draw_plan
 from splitweave.sim.scenario import FaultSpec, load_scenario
 
 S = 1_000_000_000
 WORKERS = [WorkerId(f"w{n}") for n in range(4)]
-SPEC = load_scenario(EXAMPLES / "faults.toml").faults
+SPEC = replace(
+    load_scenario(EXAMPLES / "faults.toml").faults,
+    stage_faults=6,
+    partitions=2,
+    kind_losses=3,
+    full_memories=1,
+)
 KINDS = {
     "crashes": faults.Crash,
     "freezes": faults.Freeze,
@@ -27,6 +34,10 @@ KINDS = {
     "migrations": faults.Migrate,
     "drains": faults.Drain,
     "role_switches": faults.SwitchRole,
+    "stage_faults": faults.StageFault,
+    "partitions": faults.CutPair,
+    "kind_losses": faults.MessageTrouble,
+    "full_memories": faults.FullMemory,
 }
 
 
@@ -68,7 +79,8 @@ def test_every_fault_begins_before_the_heal_and_lasts_seconds_at_most() -> None:
 
 def test_the_strength_of_a_fault_keeps_to_its_spec() -> None:
     drawn = _plans(SPEC)
-    troubles = [f.trouble for f in drawn if isinstance(f, faults.MessageTrouble)]
+    messages = [f.trouble for f in drawn if isinstance(f, faults.MessageTrouble)]
+    troubles = [trouble for trouble in messages if not trouble.kinds]
     assert 0.5 * SPEC.message_loss < max(t.loss for t in troubles) <= SPEC.message_loss
     assert max(t.duplicate for t in troubles) <= SPEC.message_duplicate
     assert max(t.delay_ns_max for t in troubles) <= SPEC.message_delay_s * S
@@ -96,3 +108,32 @@ def test_clients_hang_up_at_the_given_share_within_two_seconds_of_asking() -> No
     assert all(0 <= f.at_ns - times[f.index] <= 2 * S for f in plan)
     assert len({f.index for f in plan}) == len(plan)
     assert len(draw_plan(FaultSpec(cancels=1.0), 1, WORKERS, times)) == 2000
+
+
+def test_stage_faults_wait_for_every_half_with_every_deed_on_either_side() -> None:
+    drawn = [f for f in _plans(SPEC, seeds=300) if isinstance(f, faults.StageFault)]
+    assert {f.half for f in drawn} == set(STAGES)
+    assert {f.deed for f in drawn} == set(Deed)
+    assert {f.peer for f in drawn} == {True, False}
+    assert any(f.delay_ns == 0 for f in drawn)
+
+
+def test_some_losses_are_of_a_few_types_only() -> None:
+    drawn = [f.trouble for f in _plans(SPEC) if isinstance(f, faults.MessageTrouble)]
+    kinds = [trouble.kinds for trouble in drawn if trouble.kinds]
+    assert {len(listed) for listed in kinds} == {1, 2, 3}
+    assert {kind for listed in kinds for kind in listed} == set(TROUBLED_KINDS)
+
+
+def test_partitions_have_two_ends_often_both_workers() -> None:
+    drawn = [f for f in _plans(SPEC) if isinstance(f, faults.CutPair)]
+    assert all(f.source != f.target for f in drawn)
+    workers = [{f.source, f.target} <= set(WORKERS) for f in drawn]
+    assert 0.4 < sum(workers) / len(workers) < 0.95
+
+
+def test_every_gateway_of_a_cluster_may_crash() -> None:
+    gateways = [GatewayId("gateway.0"), GatewayId("gateway.1")]
+    spec = FaultSpec(until_s=1.0, gateway_crashes=2)
+    plans = [fault for seed in range(20) for fault in draw_plan(spec, seed, WORKERS, [], gateways)]
+    assert {f.gateway_id for f in plans if isinstance(f, faults.GatewayCrash)} == set(gateways)

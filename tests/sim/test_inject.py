@@ -101,11 +101,11 @@ def test_slow_and_bad_links_last_their_time() -> None:
     )
     links, base_ns = hurt.world.links, hurt.world.links.pass_ns(PREFILL, DECODE, 1000)
     seen = [
-        (links.pass_ns(PREFILL, DECODE, 1000) // base_ns, links._fail, links._damage)
+        (links.pass_ns(PREFILL, DECODE, 1000) // base_ns, [t.fail for t in links._troubles])
         for s in (0.9, 1.1, 1.6, 2.1)
         if hurt.at(s)
     ]
-    assert seen == [(1, 0, 0), (100, 0.25, 0.5), (100, 0, 0), (1, 0, 0)]
+    assert seen == [(1, []), (100, [0.25]), (100, []), (1, [])]
     hurt.finish()
 
 
@@ -180,7 +180,8 @@ def test_the_heal_ends_all_that_is_and_voids_all_that_was_to_come() -> None:
     assert world.mail.controller is None
     hurt.injector.heal()
     network, links = world.mail.network, world.links
-    assert (network._troubles, network._cut, links._slowdown, links._fail) == ([], {}, {}, 0.0)
+    assert (network._troubles, network._cut) == ([], {})
+    assert (links._slowdowns, links._troubles) == ({}, [])
     assert set(world.mail.workers) == set(world.worker_ids)
     assert set(world.mail.gateways) == set(world.gateway_ids)
     assert not any(party.shell._frozen for party in world.mail.workers.values())

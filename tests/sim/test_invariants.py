@@ -93,7 +93,7 @@ def test_a_lease_is_checked_against_the_running_iteration(quiet: tuple[World, Ru
 
 def _request(run: Run, name: str) -> Any:
     arrival = run._arrivals[0]
-    given = run.world._prompts.request(0, arrival, GatewayId("gateway.0"), 0)
+    given = run.world._prompts.request(0, arrival, GatewayId("gateway.0"))
     return replace(
         given,
         request_id=RequestId(name),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from splitweave.proto.ids import WorkerId
-from splitweave.sim.links import TIMEOUT_NS, Fate, Links, LinkSpec
+from splitweave.sim.links import TIMEOUT_NS, Fate, Links, LinkSpec, LinkTrouble
 from splitweave.sim.network import Network, Trouble
 from splitweave.sim.queue import EventQueue
 
@@ -92,7 +92,7 @@ def test_a_slow_port_slows_what_uses_it_until_healed() -> None:
 
 def test_bad_links_fail_or_damage_copies() -> None:
     links = _links()
-    links.trouble(0.3, 0.3)
+    links.trouble(LinkTrouble(fail=0.3, damage=0.3))
     fates = [links.book(A, B, 1, 0).fate for _ in range(300)]
     assert all(40 < fates.count(fate) < 180 for fate in Fate)
 
@@ -149,7 +149,7 @@ def test_fates_are_seeded_and_good_links_draw_none() -> None:
             links.attach(worker_id, LinkSpec(bytes_per_s=1e9, latency_ns=10))
         for _ in range(calm_copies):
             links.book(A, B, 1, 0)
-        links.trouble(0.3, 0.3)
+        links.trouble(LinkTrouble(fail=0.3, damage=0.3))
         return [links.book(A, B, 1, 0).fate for _ in range(60)]
 
     assert fates(1, 0) == fates(1, 25) != fates(2, 0)
@@ -256,3 +256,64 @@ def test_a_cut_spares_what_was_sent_before_and_heal_undoes_all_cuts() -> None:
 def test_troubled_messages_are_seeded() -> None:
     runs = [_fair_shares(0.2, 0.2, seed)[:2] for seed in (5, 5, 6)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_overlapping_slownesses_each_last_their_time_and_the_slowest_counts() -> None:
+    links = _links()
+    links.slow(B, 10.0)
+    links.slow(B, 3.0)
+    assert links.pass_ns(A, B, 1000) == 10_000
+    links.quicken(B, 10.0)
+    assert links.pass_ns(A, B, 1000) == 3000
+    links.quicken(B, 3.0)
+    links.quicken(B, 3.0)
+    assert links.pass_ns(A, B, 1000) == 1000
+
+
+def test_overlapping_copy_troubles_each_last_their_time() -> None:
+    links, sure, other = _links(), LinkTrouble(fail=1.0), LinkTrouble(damage=1.0)
+    links.trouble(sure)
+    links.trouble(other)
+    links.ease(sure)
+    assert links.book(A, B, 1, 0).fate is Fate.DAMAGED
+    links.ease(other)
+    links.ease(other)
+    assert links.book(A, B, 1, 0).fate is Fate.ARRIVES
+
+
+def test_copies_from_one_worker_to_another_may_fail_and_the_other_way_arrive() -> None:
+    links = _links()
+    links.trouble(LinkTrouble(fail=1.0, source=A, target=B))
+    fates = [links.book(*pair, 1, 0).fate for pair in ((A, B), (B, A), (A, C), (C, B))]
+    assert fates == [Fate.FAILS, Fate.ARRIVES, Fate.ARRIVES, Fate.ARRIVES]
+
+
+def test_a_source_may_be_told_late_that_a_copy_has_left() -> None:
+    links = _links()
+    assert links.book(A, B, 1000, 0).told_ns == 1000
+    links.trouble(LinkTrouble(told_late_ns_max=5000))
+    late = [p.told_ns - p.sent_ns for p in (links.book(A, B, 1, 0) for _ in range(300))]
+    assert min(late) >= 0
+    assert 4500 < max(late) < 5000
+
+
+def test_one_party_may_be_deaf_to_another_that_hears_it() -> None:
+    queue = EventQueue()
+    network = Network(queue, 500, 0, 1)
+    deaf = Trouble(loss=1.0, duplicate=0.0, delay_ns_max=0, source="x", target="y")
+    network.trouble(deaf)
+    assert _send(network, queue, 3, "x", "y") == []
+    assert len(_send(network, queue, 3, "y", "x")) == 3
+    assert len(_send(network, queue, 3, "x", "z")) == 3
+    network.ease(deaf)
+    assert len(_send(network, queue, 3, "x", "y")) == 3
+
+
+def test_a_trouble_of_some_types_spares_the_others_addressed_or_not() -> None:
+    queue, seen = EventQueue(), []
+    network = Network(queue, 500, 0, 1)
+    network.trouble(Trouble(loss=1.0, duplicate=0.0, delay_ns_max=0, kinds=("int",)))
+    for message in (1, "a", ("to", 2), ("to", "b")):
+        network.send("x", "y", seen.append, message)
+    queue.run_until(1000)
+    assert seen == ["a", ("to", "b")]

@@ -9,9 +9,10 @@ from splitweave.proto.ids import RequestId, WorkerId
 from splitweave.proto.views import Role
 from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.errors import InvariantBroken
-from splitweave.sim.faults import HangUp, draw_plan
+from splitweave.sim.faults import HangUp
 from splitweave.sim.invariants import check_view
 from splitweave.sim.leftovers import leftovers
+from splitweave.sim.plan import draw_plan
 from splitweave.sim.run import Run, arrivals_of, simulate
 from splitweave.sim.scenario import FaultSpec, Scenario, load_scenario
 from splitweave.sim.world import Watching, World, queue_world

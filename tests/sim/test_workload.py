@@ -53,7 +53,7 @@ def test_lognormal_hits_its_median_and_p90() -> None:
 def test_prompts_of_a_group_share_their_prefix_and_nothing_else() -> None:
     arrivals = _poisson(requests=40, shared_prefix_tokens=8, prefix_groups=2)
     maker = PromptMaker(1, 4, frozenset())
-    prompts = [maker.request(i, a, GatewayId("g"), 0) for i, a in enumerate(arrivals)]
+    prompts = [maker.request(i, a, GatewayId("g")) for i, a in enumerate(arrivals)]
     assert len({prompt.token_ids[:8] for prompt in prompts}) == 2
     assert len({prompt.token_ids[8:] for prompt in prompts}) == 40
     assert [len(p.token_ids) for p in prompts] == [a.prompt_tokens for a in arrivals]
@@ -95,7 +95,7 @@ def test_bad_azure_files_are_refused_by_line(tmp_path: Path, text: str, message:
 def test_mooncake_rows_share_blocks_by_hash_id(tmp_path: Path) -> None:
     arrivals = read_mooncake(_write(tmp_path, ROW + ROW.replace("[7, 9]", "[7, 8]")))
     maker = PromptMaker(1, 16, frozenset())
-    first, second = (maker.request(i, a, GatewayId("g"), 0) for i, a in enumerate(arrivals))
+    first, second = (maker.request(i, a, GatewayId("g")) for i, a in enumerate(arrivals))
     assert len(first.token_ids) == 600
     assert first.token_ids[:512] == second.token_ids[:512]
     assert first.token_ids[512:] != second.token_ids[512:]

@@ -15,6 +15,8 @@ from splitweave.proto.requests import FinishReason
 from splitweave.proto.worker_events import (
     HandoverOffered,
     LeaseAsked,
+    RequestAssigned,
+    RequestCancelled,
 )
 from splitweave.workers.core import WorkerLimits
 
@@ -153,3 +155,26 @@ def test_a_waiting_request_waits_again_after_an_aborted_handover() -> None:
     solo.open_lease(4)
     solo.step(ABORTED)
     assert solo.phase("r") == "waiting"
+
+
+@pytest.mark.parametrize("event", [COMMITTED, ABORTED])
+def test_a_double_of_the_assignment_is_ignored_while_copies_of_its_move_are_in_flight(
+    event: Any,
+) -> None:
+    """The move is over and the request gone; the copies' ends are still to come."""
+    solo = Solo()
+    order = handoff_of("r")
+    request = solo.assign("r", 10, handoff=order)
+    solo.open_lease(16)
+    solo.iterate()
+    copies = solo.copies
+    assert copies
+    assert solo.phase("r") == "handover"
+    solo.step(event)
+    solo.step(RequestCancelled(request_id=request.request_id))
+    assert solo.step(RequestAssigned(request=request, handoff=order)) == []
+    solo.send_copies(copies)
+    if solo.running:
+        solo.iterate()
+    assert solo.view.requests == ()
+    assert solo.view.blocks_held == 0

@@ -45,8 +45,10 @@ class Requests:
     def assign(self, event: RequestAssigned, sequence: Sequence, now_ns: int) -> None:
         """Takes a request that is new, or of a newer attempt than the one held."""
         request, handoff = event.request, event.handoff
-        if handoff is not None and handoff.move_id in self.ended:
-            return  # a double of an assignment that was carried out
+        if handoff is not None and (
+            handoff.move_id in self.ended or self._sources.knows(handoff.move_id)
+        ):
+            return  # a double of an assignment that was, or is being, carried out
         held = self.holdings.held.get(request.request_id)
         if held is not None:
             if held.epoch.attempt >= request.epoch.attempt:

@@ -1,0 +1,91 @@
+"""Faults that wait for a move to come to a stage, and strike then.
+
+Armed at a time, each takes the next move of which a side comes to its half, and
+hurts that side or the other, at once or a little later.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..proto.ids import WorkerKey
+from .faults import (
+    ControllerRestart,
+    Crash,
+    CutPair,
+    Deed,
+    Fault,
+    Freeze,
+    GatewayCrash,
+    HangUp,
+    StageFault,
+)
+from .observer import HalfChanged, Observer
+from .world import World
+
+Hurt = Callable[[Any], None]
+
+
+class Ambush:
+    """Every armed stage fault of a world."""
+
+    def __init__(self, world: World, observer: Observer, hurt: Hurt) -> None:
+        self._world = world
+        self._hurt = hurt
+        self._armed: list[StageFault] = []
+        observer.listeners.append(self._changed)
+
+    def arm(self, fault: StageFault) -> None:
+        """From now on it waits for its stage."""
+        self._armed.append(fault)
+
+    def disarm(self) -> None:
+        """Nothing waits any more."""
+        self._armed.clear()
+
+    def _changed(self, change: HalfChanged) -> None:
+        for fault in self._armed:
+            if fault.half is change.half:
+                self._armed.remove(fault)
+                at_ns = self._world.scheduler.now_ns + fault.delay_ns
+                # Later even if at once: the effects of this step come first.
+                self._world.scheduler.at(at_ns, self._strike, (fault, change))
+                return
+
+    def _strike(self, what: tuple[StageFault, HalfChanged]) -> None:
+        fault, change = what
+        order = change.order
+        peer = order.target if change.worker == order.source else order.source
+        victim, other = (peer, change.worker) if fault.peer else (change.worker, peer)
+        deed = self._deed(fault, victim, other, change)
+        self._hurt(deed)
+
+    def _deed(
+        self, fault: StageFault, victim: WorkerKey, other: WorkerKey, change: HalfChanged
+    ) -> Fault:
+        now_ns = self._world.scheduler.now_ns
+        match fault.deed:
+            case Deed.CRASH:
+                return Crash(
+                    at_ns=now_ns, worker_id=victim.worker_id, noticed_ns=fault.noticed_ns,
+                    down_ns=fault.for_ns,
+                )  # fmt: skip
+            case Deed.FREEZE:
+                return Freeze(
+                    at_ns=now_ns, worker_id=victim.worker_id, for_ns=fault.for_ns, killed_ns=None
+                )
+            case Deed.CUT:
+                return CutPair(
+                    at_ns=now_ns, for_ns=fault.for_ns, source=victim.worker_id,
+                    target=other.worker_id, copies=True,
+                )  # fmt: skip
+            case Deed.HANG_UP:
+                index = int(change.order.request_id.removeprefix("r"))
+                return HangUp(at_ns=now_ns, index=index)
+            case Deed.GATEWAY:
+                stream = self._world.clients.streams[change.order.request_id]
+                return GatewayCrash(
+                    at_ns=now_ns, gateway_id=stream.gateway_id, noticed_ns=fault.noticed_ns,
+                    down_ns=fault.for_ns,
+                )  # fmt: skip
+            case Deed.CONTROLLER:
+                return ControllerRestart(at_ns=now_ns, down_ns=fault.for_ns)

@@ -14,6 +14,8 @@ from ..workers.core.halves import Half
 
 SOURCE, TARGET = "source", "target"
 STAGES = {SOURCE: "source's stages", TARGET: "target's stages"}
+# Of moves that one side had forgotten: they are counted, and nothing is claimed of them.
+REBORN = {SOURCE: "source of a forgotten move", TARGET: "target of a forgotten move"}
 REQUESTS, CONTROLLER, GATEWAYS = "requests at workers", "workers at the controller", "gateways"
 FAULTS = "faults"
 

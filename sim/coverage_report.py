@@ -11,6 +11,7 @@ from .coverage import (
     CONTROLLER,
     FAULTS,
     GATEWAYS,
+    REBORN,
     REQUESTS,
     ROWS,
     SOURCE,
@@ -21,6 +22,7 @@ from .coverage import (
 from .reachable import impossible, never, untaken
 
 NEVER = Text("·", style="dim")
+OTHERS = (*REBORN.values(), REQUESTS, CONTROLLER, GATEWAYS, FAULTS)
 TITLES = {
     SOURCE: "The source of a move: what happened to it, by how it stood",
     TARGET: "The target of a move: what happened to it, by how it stood",
@@ -30,7 +32,7 @@ TITLES = {
 def coverage_tables(coverage: Coverage) -> RenderableType:
     """Every table; unreachable pairs are dots, reachable ones never taken a red 0."""
     sides = [_side(coverage, side) for side in (SOURCE, TARGET)]
-    others = [_seen(coverage, name) for name in (REQUESTS, CONTROLLER, GATEWAYS, FAULTS)]
+    others = [_seen(coverage, name) for name in OTHERS]
     return Group(*sides, _stages(coverage), *[table for table in others if table is not None])
 
 

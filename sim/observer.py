@@ -30,6 +30,7 @@ from .coverage import (
     COLUMNS,
     CONTROLLER,
     GATEWAYS,
+    REBORN,
     REQUESTS,
     SOURCE,
     STAGE_OF,
@@ -62,6 +63,10 @@ class Observer:
         self.coverage = coverage
         self.listeners: list[Callable[[HalfChanged], None]] = []
         self._orders: dict[MoveId, MoveOrder] = {}
+        # A core that has forgotten an ended move takes a late double for a new one: the
+        # table of the unreachable does not speak of such moves.
+        self._over: set[tuple[WorkerKey, MoveId]] = set()
+        self._reborn: set[MoveId] = set()
 
     # ---- the three kinds of cores
 
@@ -110,16 +115,20 @@ class Observer:
 
     # ---- moves
 
+    def learn(self, order: MoveOrder) -> None:
+        """Who is the source of a move, and who its target."""
+        self._orders[order.move_id] = order
+
     def _learn(self, event: Any) -> None:
         order = getattr(event, "handoff", None) or getattr(event, "order", None)
         if isinstance(order, MoveOrder):
-            self._orders[order.move_id] = order
+            self.learn(order)
 
     def _count_pair(self, key: WorkerKey, move_id: MoveId, row: str, half: Half) -> None:
         order = self._orders.get(move_id)
         if order is not None:
             side = SOURCE if order.source == key else TARGET
-            self.coverage.count(side, row, half.value)
+            self.coverage.count(REBORN[side] if move_id in self._reborn else side, row, half.value)
 
     def _note_changes(
         self,
@@ -137,6 +146,7 @@ class Observer:
             half = after[move_id].half if move_id in after else core.half(move_id)
             side = SOURCE if order.source == core.info.key else TARGET
             if half is not was:
+                self._note_life(core.info.key, move_id, begins=was is None)
                 self._count_stages(side, was, half, _ended(move_id, effects))
                 for listener in self.listeners:
                     listener(HalfChanged(core.info.key, order, half))
@@ -145,6 +155,11 @@ class Observer:
             if stays and row in _REPEATS and was in (Half.COPY, Half.LEASED):
                 side = SOURCE if was is Half.COPY else TARGET
                 self.coverage.count(STAGES[side], Stage.COPY.value, Stage.COPY.value)
+
+    def _note_life(self, key: WorkerKey, move_id: MoveId, *, begins: bool) -> None:
+        if begins and (key, move_id) in self._over:
+            self._reborn.add(move_id)
+        self._over.add((key, move_id))
 
     def _count_stages(self, side: str, was: Half | None, half: Half, ended: Stage | None) -> None:
         start = Stage.RESERVE if was is None else STAGE_OF[was]

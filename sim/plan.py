@@ -135,7 +135,7 @@ class _Dice:
         return CopyTrouble(
             at_ns=self._at_ns(), for_ns=self._ns(0.1, 3.0),
             fail=0.5 * self._random.random(), damage=0.5 * self._random.random(),
-            told_late_ns_max=self._random.choice((0, self._ns(0.0, 0.3))),
+            told_late_ns_max=self._random.choice((0, self._ns(0.0, 0.3), self._ns(0.0, 3.0))),
         )  # fmt: skip
 
     def stage(self) -> StageFault:
@@ -144,7 +144,8 @@ class _Dice:
             at_ns=self._at_ns(), half=half, deed=self._random.choice(list(Deed)),
             peer=self._random.random() < 0.5,
             delay_ns=self._random.choice((0, self._ns(0.0, 0.02), self._ns(0.0, 0.5))),
-            for_ns=self._ns(0.01, 3.0), noticed_ns=self._ns(0.001, 1.0),
+            for_ns=self._ns(0.01, 3.0),
+            noticed_ns=self._random.choice((1, self._ns(0.0, 0.01), self._ns(0.001, 1.0))),
         )  # fmt: skip
 
     def partition(self) -> CutPair:

@@ -153,6 +153,7 @@ class FaultSpec:
     partitions: Count = 0  # one party does not hear another, which may hear it
     kind_losses: Count = 0  # messages of one type only are lost, doubled, late
     full_memories: Count = 0  # nearly all free blocks of a worker are taken for a while
+    ask_again_s: float = Field(default=0.3, gt=0)  # a client whose gateway failed waits this long
     deadlines: Chance = 0.0  # share of the requests that have one
     deadline_s_max: float = Field(default=3.0, gt=0)
     clock_offset_s: Seconds = 0.0  # each party's clock is ahead by up to this

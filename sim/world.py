@@ -31,7 +31,6 @@ from .streams import VOCAB, TrueStream
 RETIRED_DOWN_NS = 500_000_000
 FENCED_NOTICED_NS = 100_000_000  # from a fenced worker's end to the controller's shell
 FENCED_DOWN_NS = 500_000_000
-ASK_AGAIN_NS = 300_000_000  # from a gateway's death to its clients' next try
 
 
 class World:
@@ -52,6 +51,7 @@ class World:
             checked=watching.checked, context_tokens_max=scenario.model.context_tokens_max
         )
         self.clients.ask_again = self._failed
+        self._ask_again_ns = to_ns(scenario.faults.ask_again_s)
         self.links = Links(scenario.seed)
         network = scenario.network
         latency_ns, jitter_ns = int(network.latency_us * 1e3), int(network.jitter_us * 1e3)
@@ -159,7 +159,7 @@ class World:
     def _ask(self, gateway_id: GatewayId, request_id: RequestId) -> None:
         party = self.mail.gateways.get(gateway_id)
         if party is None:  # refused at the door: try the next one a little later
-            at_ns = self.scheduler.now_ns + ASK_AGAIN_NS
+            at_ns = self.scheduler.now_ns + self._ask_again_ns
             self.scheduler.at(at_ns, self._ask_elsewhere, (request_id, gateway_id))
         elif (request := self.clients.resume(request_id, gateway_id)) is not None:
             deadline_ns = self.clients.streams[request_id].deadline_ns
@@ -168,7 +168,7 @@ class World:
             party.shell.post(GenerateAsked(request=request, deadline_ns=deadline_ns))
 
     def _failed(self, stream: Stream) -> None:
-        at_ns = self.scheduler.now_ns + ASK_AGAIN_NS
+        at_ns = self.scheduler.now_ns + self._ask_again_ns
         self.scheduler.at(at_ns, self._ask_elsewhere, (stream.request_id, stream.gateway_id))
 
     def _ask_elsewhere(self, what: tuple[RequestId, GatewayId]) -> None:
@@ -225,7 +225,7 @@ class World:
         for stream in list(self.clients.streams.values()):
             if stream.gateway_id == gateway_id and not stream.ended:
                 what = (stream.request_id, gateway_id)
-                self.scheduler.at(now_ns + ASK_AGAIN_NS, self._ask_elsewhere, what)
+                self.scheduler.at(now_ns + self._ask_again_ns, self._ask_elsewhere, what)
 
     def heal(self) -> None:
         """End every fault: all links and messages good, everybody up and awake."""

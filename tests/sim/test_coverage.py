@@ -4,13 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sim_worlds import EXAMPLES, scenario
-from splitweave.proto.move import NEXT, Stage
+from sim_worlds import EXAMPLES, key, request, scenario, world_of
+from splitweave.proto.ids import MoveId
+from splitweave.proto.move import NEXT, MoveKind, MoveOrder, Stage
+from splitweave.proto.worker_events import AbortAcked, LeaseAsked
 from splitweave.sim.campaign import run_seed
+from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.coverage import (
     COLUMNS,
     CONTROLLER,
     GATEWAYS,
+    REBORN,
     REQUESTS,
     ROWS,
     SOURCE,
@@ -20,6 +24,7 @@ from splitweave.sim.coverage import (
     Coverage,
     path,
 )
+from splitweave.sim.observer import Observer
 from splitweave.sim.reachable import NEVER, NEVER_STAGES, impossible, never, pairs, untaken
 from splitweave.sim.run import simulate
 from splitweave.sim.scenario import load_scenario
@@ -134,3 +139,31 @@ def test_counts_add_up() -> None:
     one.add(two)
     assert one.table("t") == {("r", "c"): 3}
     assert one.table("other") == {}
+
+
+def test_a_move_taken_for_new_because_it_was_forgotten_is_counted_apart() -> None:
+    """A target that remembers one ended move only; the first one's ask comes again."""
+    key_ = key("t")
+    given = scenario(limits={"worker": {"ended_moves_max": 1}})
+    world = world_of(given)[0]
+    info = replace(world.mail.workers[key("decode-0").worker_id].info, key=key_)
+    coverage = Coverage()
+    observer = Observer(coverage)
+    core = CoreBuilder(given).worker(info)
+    step, source = observer.worker(core), key("s")
+    for now_ns, name in enumerate(("m1", "m2", "m1")):
+        order = MoveOrder(
+            move_id=MoveId(name), kind=MoveKind.MIGRATION, request_id=request().request_id,
+            source=source, target=key_,
+        )  # fmt: skip
+        observer.learn(order)
+        step(
+            LeaseAsked(
+                move_id=order.move_id, kind=order.kind, source=source, request=request(),
+                hashes=(), blocks=2,
+            ),
+            now_ns,
+        )  # fmt: skip
+        step(AbortAcked(move_id=order.move_id, peer=source), now_ns)
+    assert coverage.table(TARGET) == {("LeaseAsked", "none"): 3, ("AbortAcked", "leased"): 2}
+    assert coverage.table(REBORN[TARGET]) == {("AbortAcked", "leased"): 1}

@@ -40,9 +40,10 @@ class GatewayDied:
 class WorkerRegistered:
     """A worker is there, or there again; `view` has all it holds.
 
-    `cached` are the prefix hashes of its cached and held full blocks. `number` is
-    that of its last heartbeat: the next one tells what has changed since this.
-    `lost` are peers that it knows to be dead: a new controller learns of them so.
+    `cached` are the prefix hashes of its cached and held full blocks, `host_cached`
+    those of the blocks in its host memory. `number` is that of its last heartbeat:
+    the next one tells what has changed since this. `lost` are peers that it knows to
+    be dead: a new controller learns of them so.
     """
 
     info: WorkerInfo
@@ -50,6 +51,7 @@ class WorkerRegistered:
     cached: tuple[PrefixHash, ...]
     number: int = 0
     lost: tuple[WorkerKey, ...] = ()
+    host_cached: tuple[PrefixHash, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class WorkerViewed:
     number: int
     cached: tuple[PrefixHash, ...] = ()
     evicted: tuple[PrefixHash, ...] = ()
+    host_cached: tuple[PrefixHash, ...] = ()
+    host_evicted: tuple[PrefixHash, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .batch import Batch
 from .cluster_events import ClusterEvent
 from .gateway_events import GatewayEvent, RejectCode
-from .ids import GatewayId, MoveId, RequestId, WorkerKey
+from .ids import BlockId, GatewayId, HostBlockId, HostCopyId, MoveId, RequestId, WorkerKey
 from .move import Copy, MoveReport
 from .requests import FinishReason, SampledToken
 from .timers import ClearTimer, SetTimer
@@ -80,6 +80,31 @@ class EndProcess:
     """End the process at once, without a word: the others have given this life up."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpillBlocks:
+    """Copy whole blocks to host memory, `blocks[i]` to `host_blocks[i]`.
+
+    Ends in one `BlocksSpilled` or `HostCopyFailed`. Host copies run in the order
+    in which they were ordered.
+    """
+
+    host_copy_id: HostCopyId
+    blocks: tuple[BlockId, ...]
+    host_blocks: tuple[HostBlockId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreBlocks:
+    """Copy whole blocks back, `host_blocks[i]` to `blocks[i]`.
+
+    Ends in one `BlocksRestored` or `HostCopyFailed`.
+    """
+
+    host_copy_id: HostCopyId
+    blocks: tuple[BlockId, ...]
+    host_blocks: tuple[HostBlockId, ...]
+
+
 WorkerEffect = (
     ToController
     | ToWorker
@@ -89,6 +114,8 @@ WorkerEffect = (
     | OpenLease
     | CloseLease
     | EndProcess
+    | SpillBlocks
+    | RestoreBlocks
     | SetTimer
     | ClearTimer
 )

@@ -9,6 +9,8 @@ RequestId = NewType("RequestId", str)
 MoveId = NewType("MoveId", str)
 Incarnation = NewType("Incarnation", int)
 BlockId = NewType("BlockId", int)
+HostBlockId = NewType("HostBlockId", int)
+HostCopyId = NewType("HostCopyId", str)
 PrefixHash = NewType("PrefixHash", int)
 
 

@@ -40,11 +40,13 @@ class HeldRequest:
 class Speed:
     """What a worker has measured of itself; the router's cost model.
 
-    An iteration is predicted as iteration_ns + tokens x token_ns.
+    An iteration is predicted as iteration_ns + tokens x token_ns, bringing blocks
+    back from host memory as blocks x restore_block_ns.
     """
 
     iteration_ns: float
     token_ns: float
+    restore_block_ns: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class WorkerInfo:
     block_bytes: int
     context_tokens_max: int
     speed: Speed
+    host_blocks: int = 0  # room in host memory, in blocks; 0: there is no host tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class WorkerView:
     + blocks_quarantined = blocks_total. Cached blocks are unheld and may be
     evicted. `backlog_tokens` are prompt tokens admitted and not yet computed.
     `awaited` are the writers of the quarantined blocks, who have not let go.
+    `host_blocks_cached` are findable in host memory, of `host_blocks_total`.
     """
 
     key: WorkerKey
@@ -94,3 +98,5 @@ class WorkerView:
     speed: Speed
     requests: tuple[HeldRequest, ...]
     awaited: tuple[WorkerKey, ...] = ()
+    host_blocks_total: int = 0
+    host_blocks_cached: int = 0

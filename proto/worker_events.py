@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .ids import BlockId, Epoch, GatewayId, MoveId, PrefixHash, RequestId, WorkerKey
+from .ids import BlockId, Epoch, GatewayId, HostCopyId, MoveId, PrefixHash, RequestId, WorkerKey
 from .move import MoveKind, MoveOrder
 from .requests import Request, SampledToken
 from .timers import TimerFired
@@ -203,6 +203,28 @@ class BlocksLanded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksSpilled:
+    """All blocks of a spill are in host memory."""
+
+    host_copy_id: HostCopyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksRestored:
+    """All blocks of a restore are on the device."""
+
+    host_copy_id: HostCopyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCopyFailed:
+    """A spill or a restore came to nothing; what it wrote is worthless."""
+
+    host_copy_id: HostCopyId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted:
     """First event of a core's life; it registers and starts its heartbeat."""
 
@@ -233,5 +255,8 @@ WorkerEvent = (
     | CopySent
     | CopyFailed
     | BlocksLanded
+    | BlocksSpilled
+    | BlocksRestored
+    | HostCopyFailed
     | TimerFired
 )

@@ -9,6 +9,7 @@ wrong token, and the client sees it.
 from collections.abc import Callable, Sequence
 
 from ..proto.batch import Batch, Chunk
+from ..proto.effects import RestoreBlocks, SpillBlocks
 from ..proto.ids import BlockId, RequestId
 from ..proto.move import Copy
 from ..proto.requests import SampledToken
@@ -17,6 +18,7 @@ from .streams import EMPTY, TOKENS, VOCAB, TrueStream, tag_after
 Find = Callable[[RequestId], TrueStream]
 SPOILED = -1  # stands before the first token of what was computed from wrong KV
 Payload = list[list[list[int]]]  # [block][layer][slot]
+HostContent = Payload
 
 
 class BlockContent:
@@ -42,6 +44,16 @@ class BlockContent:
         for block, layers in zip(copy.target_blocks, payload, strict=True):
             for layer, slots in enumerate(layers, start=copy.first_layer):
                 self._slots[block][layer] = list(slots)
+
+    def spill(self, copy: SpillBlocks, kept: HostContent) -> None:
+        """Put blocks into host memory."""
+        for block, host_block in zip(copy.blocks, copy.host_blocks, strict=True):
+            kept[host_block] = [list(slots) for slots in self._slots[block]]
+
+    def restore(self, copy: RestoreBlocks, kept: HostContent) -> None:
+        """Put what was spilled into blocks."""
+        for block, host_block in zip(copy.blocks, copy.host_blocks, strict=True):
+            self._slots[block] = [list(slots) for slots in kept[host_block]]
 
     def holds(self, table: Sequence[BlockId], tags: Sequence[int], length: int) -> bool:
         """Whether `table` holds exactly `tags[:length]`, in every layer."""

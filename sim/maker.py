@@ -1,18 +1,19 @@
 """Makes the parties of a world: a core, its shell, and for a worker its engine."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..proto.effects import AnswerAsk, RetireWorker
 from ..proto.ids import GatewayId, WorkerKey
 from ..proto.views import WorkerInfo
 from .clients import Clients
-from .clock import Scheduler
+from .clock import NS_PER_S, Scheduler
 from .content import BlockContent
 from .cores import CoreBuilder
 from .engine import Engine, Peers
 from .hardware import cost_model, first_speed
+from .host_memory import HostMemory
 from .invariants import Watched, check_step
 from .links import Links
 from .local_clock import draw_clock
@@ -88,15 +89,19 @@ class Maker:
         if self._watching.checked:
             content = BlockContent(pool.blocks, info.block_tokens, self._model.layers)
         engine = Engine(info, self._model.layers, self._costs[pool.hardware], content, peers)
+        host = HostMemory(info.block_bytes, pool.host_gbytes_per_s * 1e9, content, pool.host_blocks)
         core = self._builder.worker(info)
-        party = WorkerParty(info, core, engine, mail)
+        party = WorkerParty(info, core, engine, host, mail)
         step = core.step if self._observer is None else self._observer.worker(core)
         party.shell = self._shell(Watched(str(key), core, engine.inbound), step, party.perform)
         run = party.shell.run if isinstance(party.shell, QueueShell) else _run_now
         engine.connect(self._scheduler, links, party.shell.post, run)
+        host.connect(self._scheduler, party.shell.post)
         return party
 
     def _info(self, key: WorkerKey, pool: PoolSpec) -> WorkerInfo:
+        block_bytes = self._model.shape().kv_token_bytes * self._block_tokens
+        restore_block_ns = block_bytes * NS_PER_S / (pool.host_gbytes_per_s * 1e9)
         return WorkerInfo(
             key=key,
             role=pool.role,
@@ -107,9 +112,12 @@ class Maker:
             port=1,
             blocks_total=pool.blocks,
             block_tokens=self._block_tokens,
-            block_bytes=self._model.shape().kv_token_bytes * self._block_tokens,
+            block_bytes=block_bytes,
             context_tokens_max=self._model.context_tokens_max,
-            speed=first_speed(self._costs[pool.hardware]),
+            speed=replace(
+                first_speed(self._costs[pool.hardware]), restore_block_ns=restore_block_ns
+            ),
+            host_blocks=pool.host_blocks,
         )
 
     def _shell(self, watched: Watched, step: Step, perform: Perform) -> Shell:

@@ -14,8 +14,10 @@ from ..proto.effects import (
     EndStream,
     FailStream,
     OpenLease,
+    RestoreBlocks,
     RetireWorker,
     RunIteration,
+    SpillBlocks,
     ToController,
     ToGateway,
     ToWorker,
@@ -26,6 +28,7 @@ from ..workers.core.core import WorkerCore
 from .clients import Clients
 from .clock import Scheduler
 from .engine import Engine
+from .host_memory import HostMemory
 from .network import PartyName
 from .shell import Shell
 
@@ -113,11 +116,19 @@ class WorkerParty:
 
     shell: Shell
 
-    def __init__(self, info: WorkerInfo, core: WorkerCore, engine: Engine, mail: Post) -> None:
+    def __init__(
+        self,
+        info: WorkerInfo,
+        core: WorkerCore,
+        engine: Engine,
+        host: HostMemory,
+        mail: Post,
+    ) -> None:
         self.info = info
         self.key = info.key
         self.core = core
         self.engine = engine
+        self.host = host
         self._mail = mail
         self._name: PartyName = info.key.worker_id
 
@@ -139,6 +150,8 @@ class WorkerParty:
                 self.engine.close_lease(move_id)
             case EndProcess():
                 self.engine.end_process()
+            case SpillBlocks() | RestoreBlocks():
+                self.host.start(effect)
             case _:
                 raise AssertionError(f"a worker cannot perform {effect!r}")
 
@@ -146,3 +159,4 @@ class WorkerParty:
         """The process is gone."""
         self.shell.close()
         self.engine.close()
+        self.host.closed = True

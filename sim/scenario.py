@@ -78,6 +78,8 @@ class PoolSpec:
     blocks: Positive
     link_gbytes_per_s: float = Field(default=25.0, gt=0)
     link_latency_us: float = Field(default=10.0, ge=0)
+    host_blocks: Count = 0  # blocks of host memory that evicted blocks go to; 0: none
+    host_gbytes_per_s: float = Field(default=10.0, gt=0)  # between device and host memory
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

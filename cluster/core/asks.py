@@ -126,6 +126,6 @@ def _named_target(
     target = pick_target(cluster, tracked, [record], now_ns)
     if target is None:
         need = blocks_for(tracked.known_tokens + 1, cluster.block_tokens)
-        room = candidate(cluster, record, 0).blocks_available
+        room = candidate(cluster, record).blocks_available
         return None, f"worker {worker_id} has no room: {need} blocks needed, {room} available"
     return target, ""

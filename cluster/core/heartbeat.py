@@ -26,7 +26,7 @@ def registered(cluster: Cluster, event: WorkerRegistered, now_ns: int) -> None:
     elif not cluster.members.refresh(record, event, now_ns):
         assign_role(cluster, record)
         return
-    cluster.prefixes.replace(key, event.cached)
+    cluster.prefixes.replace(key, event.cached, event.host_cached)
     cluster.unheard.pop(key, None)
     assign_role(cluster, record)
     believe_deaths(cluster, event.lost, now_ns)
@@ -46,13 +46,22 @@ def viewed(cluster: Cluster, event: WorkerViewed, now_ns: int) -> None:
         return
     if record.wants_registration:
         cluster.tell_worker(key, ViewAsked())
-    if event.evicted:
-        cluster.prefixes.evict(key, event.evicted)
-    if event.cached:
-        cluster.prefixes.insert(key, event.cached)
+    _learn_prefixes(cluster, event)
     if (event.view.role, event.view.draining) != (record.role, record.draining):
         assign_role(cluster, record)
     _act_on_view(cluster, record, now_ns)
+
+
+def _learn_prefixes(cluster: Cluster, event: WorkerViewed) -> None:
+    key = event.view.key
+    if event.evicted:
+        cluster.prefixes.evicted(key, event.evicted)
+    if event.cached:
+        cluster.prefixes.inserted(key, event.cached)
+    if event.host_evicted:
+        cluster.prefixes.host_evicted(key, event.host_evicted)
+    if event.host_cached:
+        cluster.prefixes.host_inserted(key, event.host_cached)
 
 
 def lost(cluster: Cluster, event: WorkerLost, now_ns: int) -> None:

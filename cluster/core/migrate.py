@@ -43,7 +43,7 @@ def pick_target(
         known_tokens=tracked.known_tokens,
         block_tokens=cluster.block_tokens,
     )
-    candidates = [candidate(cluster, record, 0) for record in able]
+    candidates = [candidate(cluster, record) for record in able]
     return cluster.policy.pick_target(ask, candidates, now_ns) if candidates else None
 
 

@@ -12,6 +12,7 @@ from ...proto.move import MoveKind, MoveOrder
 from ...proto.requests import Request
 from ...proto.worker_events import RequestAssigned
 from ..policy.placement import Candidate, Placement, PlacementAsk, blocks_for
+from ..policy.tiered_index import NO_HIT, Hit
 from .bookings import Booking
 from .membership import WorkerRecord
 from .moves import OpenMove, Why
@@ -27,7 +28,7 @@ def place_queued(cluster: Cluster, now_ns: int) -> None:
             return
 
 
-def candidate(cluster: Cluster, record: WorkerRecord, hit_tokens: int) -> Candidate:
+def candidate(cluster: Cluster, record: WorkerRecord, hit: Hit = NO_HIT) -> Candidate:
     """What the policy sees of one worker."""
     booked = cluster.bookings.sum_of(record.key)
     return Candidate(
@@ -38,7 +39,8 @@ def candidate(cluster: Cluster, record: WorkerRecord, hit_tokens: int) -> Candid
         booked_blocks=booked.blocks,
         booked_prefills=booked.prefills,
         booked_streams=booked.streams,
-        hit_tokens=hit_tokens,
+        hit_tokens=hit.device_tokens,
+        host_hit_tokens=hit.host_tokens,
     )
 
 
@@ -55,13 +57,13 @@ def _place(
         waited_ns=now_ns - tracked.arrived_ns,
         block_tokens=cluster.block_tokens,
     )
-    candidates = [candidate(cluster, record, hits.get(record.key, 0)) for record in records]
+    candidates = [candidate(cluster, record, hits.get(record.key, NO_HIT)) for record in records]
     placement = cluster.policy.place(ask, candidates, now_ns)
     if placement is None:
         return False
     cluster.queue.remove(tracked)
     cluster.requests.assign(tracked, placement.prefill, now_ns)
-    _book(cluster, request, placement, hits.get(placement.prefill, 0), now_ns)
+    _book(cluster, request, placement, hits.get(placement.prefill, NO_HIT).tokens, now_ns)
     handoff = None
     if placement.decode is not None:
         handoff = _hand_off(cluster, tracked, placement.decode, now_ns)

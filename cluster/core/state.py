@@ -6,7 +6,7 @@ from ...proto.ids import GatewayId, WorkerKey
 from ...proto.move import MoveReport
 from ...proto.worker_events import WorkerEvent
 from ..policy.placement import PlacementPolicy
-from ..policy.prefix_index import PrefixIndex
+from ..policy.tiered_index import TieredIndex
 from .bookings import Bookings
 from .limits import ClusterLimits
 from .membership import Membership
@@ -30,7 +30,7 @@ class Cluster:
         self.bookings = Bookings(limits.booking_ns_max)
         self.moves = OpenMoves()
         self.traces = Traces(limits.traces_max, limits.trace_moves_max)
-        self.prefixes = PrefixIndex(block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max)
+        self.prefixes = TieredIndex(block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max)
         # Workers that drain, and the asks to be answered when they are empty.
         self.drains: dict[WorkerKey, list[str]] = {}
         # Unknown lives that a worker waits for, and since when. Bounded, oldest first.

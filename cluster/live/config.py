@@ -67,6 +67,14 @@ class PoolConfig:
         le=10_000_000,
         description="KV blocks per worker. Memory: blocks x block_tokens x bytes per token.",
     )
+    host_blocks: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="KV blocks per worker in host memory (pinned with `cuda`), beside `blocks`: "
+        "what the prefix cache evicts goes there and comes back on a hit, and a preempted "
+        "request is swapped there; 0: none.",
+    )
 
     def __post_init__(self) -> None:
         for name in ("CPU", "GPU"):

@@ -88,6 +88,7 @@ def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -
         device=pool.device,
         threads=pool.threads,
         blocks=pool.blocks,
+        host_blocks=pool.host_blocks,
         block_tokens=budgets.block_tokens,
         record=config.record,
     )

@@ -53,7 +53,8 @@ class Candidate:
 
     The view cannot show yet: `booked_prefills` requests with `booked_tokens` prompt
     tokens to compute, `booked_blocks` blocks to allocate, `booked_streams` to decode.
-    `hit_tokens` of the request's prefix are cached there.
+    `hit_tokens` of the request's prefix are cached there, `host_hit_tokens` behind
+    them lie in its host memory.
     """
 
     info: WorkerInfo
@@ -64,6 +65,7 @@ class Candidate:
     booked_prefills: int = 0
     booked_streams: int = 0
     hit_tokens: int = 0
+    host_hit_tokens: int = 0
 
     @property
     def key(self) -> WorkerKey:

@@ -1,6 +1,7 @@
 """The default policy: the pair with the best predicted SLO attainment, then least seconds.
 
     ttft = waited + queue + uncached prefill + handoff not hidden behind it
+           (a prefix in the worker's host memory: brought back or computed, whichever is less)
     tpot = an iteration of the decode worker after the request is admitted
 
 All from each worker's own measured speed and each pair's own link, so that
@@ -172,7 +173,13 @@ class PredictedSeconds:
         return self._compute_ns(candidate, candidate.backlog_tokens)
 
     def _own_prefill_ns(self, candidate: Candidate, ask: PlacementAsk) -> float:
-        return self._compute_ns(candidate, _uncached(candidate, ask))
+        all_ns = self._compute_ns(candidate, _uncached(candidate, ask))
+        if not candidate.host_hit_tokens:
+            return all_ns
+        blocks = blocks_for(candidate.host_hit_tokens, candidate.info.block_tokens)
+        restore_ns = blocks * candidate.view.speed.restore_block_ns
+        rest = max(1, ask.known_tokens - candidate.hit_tokens - candidate.host_hit_tokens)
+        return min(all_ns, restore_ns + self._compute_ns(candidate, rest))
 
     def _prefilled_ns(self, candidate: Candidate, ask: PlacementAsk) -> float:
         return self._queue_ns(candidate) + self._own_prefill_ns(candidate, ask)

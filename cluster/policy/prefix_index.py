@@ -93,6 +93,16 @@ class PrefixIndex:
             blocks += 1
         return blocks * self._block_tokens
 
+    def has(self, worker: WorkerKey, block: PrefixHash) -> bool:
+        """Whether this block is cached on `worker`."""
+        slot = self._slots.get(worker)
+        return slot is not None and block in self._owned[slot]
+
+    def hashes(self, worker: WorkerKey) -> tuple[PrefixHash, ...]:
+        """All that is cached on `worker`, in the order it was learned."""
+        slot = self._slots.get(worker)
+        return () if slot is None else tuple(self._owned[slot])
+
     def check(self) -> None:
         """Masks and per-worker tables say the same. For tests: costs all hashes."""
         for worker, slot in self._slots.items():

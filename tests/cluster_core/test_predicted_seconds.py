@@ -15,7 +15,7 @@ SLOW = Speed(iteration_ns=20.0 * MS, token_ns=0.5 * MS)
 
 def worker(name: str, *, info: dict[str, Any] | None = None, **changes: Any) -> Candidate:
     """`speed` and fields of the view; `hit_tokens` and `booked_*` of the candidate."""
-    mine = {k: changes.pop(k) for k in list(changes) if k.startswith(("booked", "hit"))}
+    mine = {k: changes.pop(k) for k in list(changes) if k.startswith(("booked", "hit", "host_hit"))}
     told = info_of(name, **(info or {}))
     return Candidate(info=told, view=view_of(told, **changes), role=told.role, **mine)
 
@@ -54,6 +54,18 @@ def test_a_fast_worker_with_a_backlog_beats_a_slow_idle_one() -> None:
 def test_a_slow_idle_worker_beats_a_fast_one_whose_queue_costs_more_seconds() -> None:
     fast = worker("p0", speed=FAST, backlog_tokens=12_000)
     assert place(fast, worker("p1", speed=SLOW), worker("d0")) == "p1>d0"
+
+
+def test_a_prefix_in_host_memory_counts_with_the_seconds_that_bringing_it_back_takes() -> None:
+    quick = Speed(iteration_ns=20.0 * MS, token_ns=0.5 * MS, restore_block_ns=0.1 * MS)
+    slow = Speed(iteration_ns=20.0 * MS, token_ns=0.5 * MS, restore_block_ns=1000.0 * MS)
+    plain = worker("p0", speed=SLOW)
+    # 800 tokens are 50 blocks: back in 5 ms instead of 420 ms of computing.
+    assert place(plain, worker("p1", speed=quick, host_hit_tokens=800), worker("d0")) == "p1>d0"
+    assert place(plain, worker("p1", speed=slow, host_hit_tokens=800), worker("d0")) == "p0>d0"
+    # On the device it costs nothing at all.
+    there = worker("p0", speed=quick, hit_tokens=800)
+    assert place(there, worker("p1", speed=quick, host_hit_tokens=800), worker("d0")) == "p0>d0"
 
 
 def test_a_prefix_hit_wins() -> None:

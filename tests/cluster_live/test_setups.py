@@ -55,6 +55,7 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
         | decode("options.runtime_env.env_vars.NUMBA_NUM_THREADS", "3"),
     ),
     "pools.blocks": (77, decode("blocks", 77)),
+    "pools.host_blocks": (78, decode("host_blocks", 78)),
     "budgets.block_tokens": (
         32,
         {"controller block_tokens": 32, "gateway/gateway-0 block_tokens": 32}

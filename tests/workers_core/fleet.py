@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from host_memory import HostCopy, HostMemory
 from machine import Machine, true_stream
 from parts import GATEWAY, LIMITS, MS, Network, Stream, describe, info_of, key_of
 from splitweave.proto.batch import Batch
@@ -21,7 +22,9 @@ from splitweave.proto.effects import (
     CloseLease,
     CopyBlocks,
     OpenLease,
+    RestoreBlocks,
     RunIteration,
+    SpillBlocks,
     ToController,
     ToGateway,
     ToWorker,
@@ -60,6 +63,7 @@ class Worker:
         self.key = info.key
         self.core = WorkerCore(info, limits, layers, seed)
         self.machine = Machine(info.blocks_total, info.block_tokens, layers)
+        self.host = HostMemory(info.host_blocks)
         self.timers: dict[TimerKey, int] = {}
         self.leases: set[MoveId] = set()
         self.batch: Batch | None = None
@@ -78,6 +82,7 @@ class Fleet:
         blocks: int = 64,
         layers: int = 4,
         seed: int = 0,
+        host_blocks: int = 0,
     ) -> None:
         self.now_ns = 0
         self.layers = layers
@@ -94,7 +99,8 @@ class Fleet:
         self._count = count()
         self._moves = count(1)
         for name in names:
-            info = replace(info_of(key_of(name), blocks), block_bytes=25 * layers)
+            info = info_of(key_of(name), blocks, host_blocks=host_blocks)
+            info = replace(info, block_bytes=25 * layers)
             self.workers[info.key] = Worker(info, limits, layers, seed)
         for key in self.workers:
             self.post(key, WorkerStarted())
@@ -264,6 +270,8 @@ class Fleet:
                 worker.leases.add(move_id)
             case CloseLease(move_id=move_id):
                 worker.leases.remove(move_id)
+            case SpillBlocks() | RestoreBlocks():
+                self._copy_host(worker, effect)
             case _:
                 raise AssertionError(f"a worker cannot order {effect!r}")
 
@@ -345,6 +353,12 @@ class Fleet:
             self.at(sent_ns, lambda: self.post(worker.key, failed))
         else:
             self.at(sent_ns, lambda: self._leave(worker, copy))
+
+    def _copy_host(self, worker: Worker, copy: HostCopy) -> None:
+        fails = self.network.random.random() < self.network.copies_failed
+        end = worker.host.fail if fails else worker.host.end
+        ended_ns = worker.host.book(self.now_ns, self.network.delay(self.network.copy_ns))
+        self.at(ended_ns, lambda: self.post(worker.key, end(copy, worker.machine)))
 
     def _leave(self, worker: Worker, copy: Copy) -> None:
         if not worker.alive:

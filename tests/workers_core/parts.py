@@ -27,7 +27,9 @@ def key_of(name: str, incarnation: int = 1) -> WorkerKey:
     return WorkerKey(WorkerId(name), Incarnation(incarnation))
 
 
-def info_of(key: WorkerKey, blocks: int = 64, block_tokens: int = 4) -> WorkerInfo:
+def info_of(
+    key: WorkerKey, blocks: int = 64, block_tokens: int = 4, host_blocks: int = 0
+) -> WorkerInfo:
     return WorkerInfo(
         key=key,
         role=Role.MIXED,
@@ -41,6 +43,7 @@ def info_of(key: WorkerKey, blocks: int = 64, block_tokens: int = 4) -> WorkerIn
         block_bytes=100,
         context_tokens_max=1000,
         speed=Speed(iteration_ns=1e6, token_ns=1e4),
+        host_blocks=host_blocks,
     )
 
 

@@ -60,9 +60,15 @@ class Solo:
     """A core that checks itself after each step; the last step's effects stay at hand."""
 
     def __init__(
-        self, limits: WorkerLimits = LIMITS, blocks: int = 32, layers: int = 4, seed: int = 0
+        self,
+        limits: WorkerLimits = LIMITS,
+        blocks: int = 32,
+        layers: int = 4,
+        seed: int = 0,
+        host_blocks: int = 0,
     ) -> None:
-        self.core = WorkerCore(info_of(SELF, blocks), limits, layers, seed)
+        info = info_of(SELF, blocks, host_blocks=host_blocks)
+        self.core = WorkerCore(info, limits, layers, seed)
         self.now_ns = 0
         self.effects: list[Any] = []
         self.running: Batch | None = None

@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 from splitweave.workers.core import LimitError, WorkerLimits
 
-MAY_BE_ZERO = ("watermark_blocks", "resends_max")
+MAY_BE_ZERO = ("watermark_blocks", "spill_ahead_blocks", "resends_max")
 
 
 def test_the_defaults_are_valid_and_frozen() -> None:

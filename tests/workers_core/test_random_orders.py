@@ -89,7 +89,9 @@ def play(seed: int, *, deaths: bool, cancels: bool) -> Fleet:
     random = Random(seed)
     workers = random.choice(["ab", "abc"]) + ("z" if deaths else "")
     blocks = random.choice([24, 32, 64, 128])
-    fleet = Fleet(workers, limits(random), network(random), blocks, random.choice([1, 4, 5]))
+    layers = random.choice([1, 4, 5])
+    host_blocks = Random(f"host {seed}").choice([0, 4, 16, 64])
+    fleet = Fleet(workers, limits(random), network(random), blocks, layers, host_blocks=host_blocks)
     for number in range(random.randrange(2, 9)):
         source, target = random.sample(workers, 2)
         handoff = random.choice([None, target])

@@ -132,7 +132,7 @@ class Cluster:
         known: dict[str, Any] = {
             "namespace": "here", "worker_id": WorkerId(name), "peers": (), "pool": "pool",
             "role": Role.MIXED, "limits": limits, "model_path": str(self._model),
-            "context_tokens_max": 0, "device": "cpu", "threads": 1, "blocks": 64,
+            "context_tokens_max": 0, "device": "cpu", "threads": 1, "blocks": 64, "host_blocks": 0,
             "block_tokens": 8, "record": "",
         }  # fmt: skip
         worker = Worker(WorkerSetup(**{**known, **changed}))

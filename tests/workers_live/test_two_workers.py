@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from live_pair import Cluster, move, request
 from splitweave.proto.batch import Batch, Chunk, Draw
+from splitweave.proto.gateway_events import TokensEmitted
 from splitweave.proto.ids import BlockId, Incarnation, RequestId, WorkerId, WorkerKey
 from splitweave.proto.move import MoveKind, Stage
 from splitweave.proto.requests import SamplingParams
@@ -200,3 +201,21 @@ def test_a_worker_told_of_its_own_death_ends_its_process(
     a.deliver(a._key, [RequestAssigned(request=asked)])
     assert len(cluster.gateway.stream("after")) == 3  # so all before it was taken
     assert ended == [a._key]
+
+
+def test_a_prompt_that_was_evicted_comes_back_from_host_memory_with_equal_tokens(
+    cluster: Cluster, engine: TorchEngine
+) -> None:
+    tight = cluster.ready(cluster.start("t", blocks=16, host_blocks=64))
+    asked = prompt(8, 90)
+    expected = alone(engine, asked, 12, SamplingParams())
+    for number, tokens in enumerate((asked, prompt(9, 100), asked)):
+        name = f"r{number}"
+        tight.deliver(tight._key, [RequestAssigned(request=request(name, tokens, 12))])
+        said = cluster.gateway.stream(name)
+        cluster.ack(name)
+        assert tokens != asked or said == expected
+    chunks = [c for e in cluster.gateway.of(TokensEmitted) for c in e.chunks]
+    cached = {c.request_id: c.cached_tokens for c in chunks}
+    # All but the last of its full blocks that a token is left to compute in: 11 of 8 tokens.
+    assert cached == {"r0": 0, "r1": 0, "r2": 88}

@@ -5,15 +5,16 @@
                     leased --quarantine--> quarantined --absolve--> free
 
 free + held + cached + leased + quarantined = total, always. A block is held
-while its reference count is above 0; a holder is a sequence, a copy in flight,
-or a lease that found it in the prefix cache.
+while its reference count is above 0; a holder is a sequence, a copy in flight (to
+a peer, to host memory or back), or a lease that found it in the prefix cache.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...proto.ids import BlockId, PrefixHash
+from .findable import Findable
 
 
 class BlockCounts(NamedTuple):
@@ -35,12 +36,10 @@ class BlockPool:
         self._references = [0] * total
         self._held = 0
         self._hashes: list[PrefixHash | None] = [None] * total
-        self._by_hash: dict[PrefixHash, BlockId] = {}
+        self._findable = Findable[BlockId]()
         self._cached: OrderedDict[BlockId, None] = OrderedDict()
         self._leased: dict[BlockId, None] = {}
         self._quarantined: dict[BlockId, None] = {}
-        # Net change of the findable hashes since `take_changes`: True found, False lost.
-        self._changes: dict[PrefixHash, bool] = {}
 
     @property
     def available(self) -> int:
@@ -86,11 +85,38 @@ class BlockPool:
                 else:
                     self._cached[block] = None
 
+    def release_oldest(self, blocks: Sequence[BlockId]) -> None:
+        """One holder less; those that nobody else holds are evicted before all others."""
+        self.release(blocks)
+        for block in blocks:
+            if block in self._cached:
+                self._cached.move_to_end(block, last=False)
+
+    def find(self, prefix_hash: PrefixHash) -> BlockId | None:
+        """The block of a prefix hash, held or cached."""
+        return self._findable.get(prefix_hash)
+
+    def hash_of(self, block: BlockId) -> PrefixHash | None:
+        """The hash by which a block is found, if it is."""
+        return self._hashes[block]
+
+    def oldest(self) -> Iterator[tuple[BlockId, PrefixHash]]:
+        """The cached blocks, the next to be evicted first."""
+        for block in self._cached:
+            prefix_hash = self._hashes[block]
+            assert prefix_hash is not None, f"cached block {block} has no hash"
+            yield block, prefix_hash
+
+    @property
+    def free(self) -> int:
+        """Blocks that hold nothing anybody could find."""
+        return len(self._free)
+
     def lookup(self, hashes: Sequence[PrefixHash], limit: int) -> tuple[BlockId, ...]:
         """The blocks of the longest known prefix of `hashes`, at most `limit`."""
         found: list[BlockId] = []
         for prefix_hash in hashes[:limit]:
-            block = self._by_hash.get(prefix_hash)
+            block = self._findable.get(prefix_hash)
             if block is None:
                 break
             found.append(block)
@@ -100,15 +126,17 @@ class BlockPool:
         """How many of `blocks` are cached without a holder."""
         return sum(1 for block in blocks if self._references[block] == 0)
 
+    def held_once(self, block: BlockId) -> bool:
+        """Whether there is exactly one holder."""
+        return self._references[block] == 1
+
     def publish(self, block: BlockId, prefix_hash: PrefixHash) -> None:
         """Makes a held, full block findable; an equal one published before stays the one."""
         assert self._references[block] > 0, f"block {block} published without a holder"
-        if prefix_hash in self._by_hash or self._hashes[block] is not None:
+        if prefix_hash in self._findable or self._hashes[block] is not None:
             return
-        self._by_hash[prefix_hash] = block
         self._hashes[block] = prefix_hash
-        if self._changes.pop(prefix_hash, None) is None:
-            self._changes[prefix_hash] = True
+        self._findable.add(prefix_hash, block)
 
     def lease(self, count: int) -> tuple[BlockId, ...]:
         """`count` blocks that only the writer of one move may touch."""
@@ -137,13 +165,11 @@ class BlockPool:
 
     def findable(self) -> tuple[PrefixHash, ...]:
         """All hashes that `lookup` would find, oldest first."""
-        return tuple(self._by_hash)
+        return self._findable.all()
 
     def take_changes(self) -> tuple[tuple[PrefixHash, ...], tuple[PrefixHash, ...]]:
         """Hashes that became findable, and that were lost, since the last call."""
-        changes, self._changes = self._changes, {}
-        cached = tuple(prefix_hash for prefix_hash, found in changes.items() if found)
-        return cached, tuple(prefix_hash for prefix_hash, found in changes.items() if not found)
+        return self._findable.take_changes()
 
     def _take(self, count: int) -> tuple[BlockId, ...]:
         assert count <= self.available, f"{count} blocks asked, {self.available} available"
@@ -154,9 +180,7 @@ class BlockPool:
         prefix_hash = self._hashes[block]
         assert prefix_hash is not None, f"cached block {block} has no hash"
         self._hashes[block] = None
-        del self._by_hash[prefix_hash]
-        if self._changes.pop(prefix_hash, None) is None:
-            self._changes[prefix_hash] = False
+        self._findable.remove(prefix_hash)
         return block
 
     def check(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> None:
@@ -174,7 +198,7 @@ class BlockPool:
         assert len(places) == len(dict.fromkeys(places)), "a block is in two places"
         assert all(expected[block] == 0 for block in places), "a block in use is also unheld"
         assert sorted(lent) == sorted([*self._leased, *self._quarantined]), "lent blocks differ"
-        for prefix_hash, block in self._by_hash.items():
-            assert self._hashes[block] == prefix_hash, f"block {block} and its hash disagree"
-        assert len(self._by_hash) == sum(1 for known in self._hashes if known is not None)
+        self._findable.check(
+            {BlockId(b): known for b, known in enumerate(self._hashes) if known is not None}
+        )
         assert all(self._hashes[block] is not None for block in self._cached), "nameless cache"

@@ -15,10 +15,13 @@ from ...proto.views import Phase, WorkerInfo, WorkerView
 from ...proto.worker_events import (
     AbortAcked,
     BlocksLanded,
+    BlocksRestored,
+    BlocksSpilled,
     CopyFailed,
     CopySent,
     GatewayLost,
     HandoverOffered,
+    HostCopyFailed,
     IterationDone,
     LeaseAsked,
     LeaseOpened,
@@ -42,6 +45,8 @@ from .blocks import BlockPool
 from .copies import CopyDesk, KvShape
 from .halves import Half, OpenHalf, open_halves, over
 from .holdings import Holdings
+from .host_pool import HostPool
+from .host_tier import HostTier
 from .limits import WorkerLimits
 from .membership import HEARTBEAT, REGISTER, Membership, Witness
 from .memory import DeadPeers, EndedMoves
@@ -72,9 +77,11 @@ class WorkerCore:
         self.limits = limits
         self._out = Outbox()
         self._blocks = BlockPool(info.blocks_total)
-        self._holdings = Holdings(limits, self._blocks)
-        self._scheduler = Scheduler(limits, self._holdings)
+        host_blocks = HostPool(info.host_blocks)
+        self._holdings = Holdings(limits, self._blocks, host_blocks)
         self._speed = SpeedMeter(info.speed)
+        self._host = HostTier(limits, self._blocks, host_blocks, self._speed, self._out)
+        self._scheduler = Scheduler(limits, self._holdings, self._host)
         self._dead = DeadPeers(limits.peers_max)
         self._ended = ended = EndedMoves(limits.ended_moves_max)
         copies = CopyDesk(limits, KvShape(layers, info.block_bytes), self._blocks, self._out)
@@ -97,8 +104,10 @@ class WorkerCore:
     def step(self, event: WorkerEvent, now_ns: int) -> list[WorkerEffect]:
         """What follows from one fact."""
         self._take(event, now_ns)
+        self._scheduler.restore_ahead(now_ns)
         self._start_iteration(now_ns)
         self._ask_ahead(now_ns)
+        self._host.spill_ahead(now_ns)
         self._requests.flush()
         return self._out.take()
 
@@ -126,10 +135,12 @@ class WorkerCore:
         self._sources.check()
         self._targets.check()
         self._requests.check()
+        self._host.check()
         holders = [
             *self._holdings.all_blocks(),
             *self._sources.blocks_in_flight(),
             *self._targets.shared_blocks(),
+            *self._host.held_blocks(),
         ]
         for entry in self._flight.entries if self._flight else ():
             assert entry.sequence.in_flight, f"{entry.sequence.request.request_id} not in flight"
@@ -162,10 +173,10 @@ class WorkerCore:
                 self._bury(key, now_ns)
             case IterationDone() | CopySent() | CopyFailed() | BlocksLanded() | TimerFired():
                 self._end(event, now_ns)
+            case BlocksSpilled() | BlocksRestored() | HostCopyFailed():
+                self._host.take(event, now_ns)
             case _:
-                # A fenced peer that still lives may give up a move: the ack frees its blocks.
-                if _sender(event) not in self._dead or isinstance(event, MoveAborted):
-                    self._hear(event, now_ns)
+                self._hear(event, now_ns)
 
     def _end(self, event: OwnEvent, now_ns: int) -> None:
         """Something that this worker ordered has come to its end."""
@@ -182,7 +193,10 @@ class WorkerCore:
                 self._tick(event, now_ns)
 
     def _hear(self, event: PeerEvent, now_ns: int) -> None:
-        """A living peer speaks about a move."""
+        """A peer speaks about a move."""
+        # A fenced one that still lives may give it up: the ack frees its blocks.
+        if _sender(event) in self._dead and not isinstance(event, MoveAborted):
+            return
         match event:
             case LeaseAsked():
                 self._targets.asked(event, now_ns)
@@ -261,7 +275,7 @@ class WorkerCore:
     def _start_iteration(self, now_ns: int) -> None:
         """Plans until there is a batch, or nothing that could be in one."""
         while self._flight is None and (self._holdings.running or self._holdings.waiting):
-            plan = self._scheduler.plan()
+            plan = self._scheduler.plan(now_ns)
             for sequence in plan.preempted:
                 self._sources.leave(sequence, "preempted", now_ns)
             for sequence in plan.unfit:

@@ -15,6 +15,7 @@ from ...proto.ids import BlockId, RequestId
 from ...proto.requests import SampledToken
 from ...proto.views import Phase
 from .blocks import BlockPool
+from .host_pool import HostPool
 from .limits import WorkerLimits
 from .sequence import Sequence
 
@@ -22,8 +23,9 @@ from .sequence import Sequence
 class Holdings:
     """All sequences by id, and by where they stand."""
 
-    def __init__(self, limits: WorkerLimits, blocks: BlockPool) -> None:
+    def __init__(self, limits: WorkerLimits, blocks: BlockPool, host_blocks: HostPool) -> None:
         self.blocks = blocks
+        self.host_blocks = host_blocks
         self.held: dict[RequestId, Sequence] = {}
         self.waiting: OrderedDict[RequestId, Sequence] = OrderedDict()
         self.running: dict[RequestId, Sequence] = {}  # in order of admission
@@ -56,8 +58,10 @@ class Holdings:
         fresh = self.blocks.allocate(sequence.blocks_for(sequence.known) - len(hits))
         sequence.blocks = hits + fresh
         sequence.computed = len(hits) * sequence.block_tokens
+        sequence.restored = False
         if sequence.cached_tokens is None:
             sequence.cached_tokens = min(sequence.computed, sequence.request.prompt_tokens)
+            sequence.host_tokens = min(sequence.host_tokens, sequence.cached_tokens)
         del self.waiting[sequence.request.request_id]
         self._run(sequence)
 

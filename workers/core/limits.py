@@ -5,6 +5,9 @@ from dataclasses import dataclass, fields
 MS = 1_000_000
 
 
+_MAY_BE_0 = ("watermark_blocks", "spill_ahead_blocks", "resends_max")
+
+
 class LimitError(ValueError):
     """A limit of a worker has a value that cannot work; names key, value and bound."""
 
@@ -22,6 +25,15 @@ class WorkerLimits:
     queue_len_max: requests that wait here, >= 1. Beyond it `RequestEnded(reason)`.
     watermark_blocks: blocks kept free at admission and leasing so that running
         requests can grow, >= 0. High: unused memory. 0: preemption right after admission.
+    spill_ahead_blocks: blocks that are free or have a copy in host memory before they
+        are needed, >= 0. High: copies that nobody asks for. Low: a long prompt evicts
+        what was not copied yet, and it is lost.
+    spill_blocks_max: blocks of one spill ahead of time, >= 1; while it lasts they cannot
+        be evicted. High: allocation may have to wait for it.
+    spill_again_ns: pause after a spill that failed, > 0.
+    restores_max: waiting requests that get blocks back from host memory at once, >= 1;
+        so many at the head of the queue are looked at. High: a late request's copy
+        delays an earlier one's.
     heartbeat_ns: time between views, > 0. High: the router sees the past.
     register_retry_ns: time between registrations that nobody answered, > 0.
     lease_ns: a target gives up a move without progress for this long, > 0. Shorter
@@ -52,6 +64,10 @@ class WorkerLimits:
     prefill_chunk_tokens: int = 256
     queue_len_max: int = 256
     watermark_blocks: int = 4
+    spill_ahead_blocks: int = 256
+    spill_blocks_max: int = 32
+    spill_again_ns: int = 1_000 * MS
+    restores_max: int = 2
     heartbeat_ns: int = 200 * MS
     register_retry_ns: int = 500 * MS
     lease_ns: int = 5_000 * MS
@@ -72,7 +88,7 @@ class WorkerLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            least = 0 if field.name in ("watermark_blocks", "resends_max") else 1
+            least = 0 if field.name in _MAY_BE_0 else 1
             value = getattr(self, field.name)
             if value < least:
                 raise LimitError(f"{field.name} ({value}) is less than {least}")

@@ -46,6 +46,7 @@ class Membership:
         self._limits = limits
         self._holdings = holdings
         self._witness = witness
+        self._host = holdings.host_blocks
         self._out = out
         # Workers that start together do not beat together.
         self._offset_ns = (seed * 2_654_435_761 & 0xFFFFFFFF) * limits.heartbeat_ns >> 32
@@ -57,6 +58,7 @@ class Membership:
         """Tells everything; again by timer until it is answered."""
         self._answered = False
         self._holdings.blocks.take_changes()  # `cached` has them all
+        self._host.findable.take_changes()
         self._out.to_controller(
             WorkerRegistered(
                 info=self._info,
@@ -64,6 +66,7 @@ class Membership:
                 cached=self._holdings.blocks.findable(),
                 number=self._number,
                 lost=self._witness.lost(),
+                host_cached=self._host.findable.all(),
             )
         )
         self._out.set_timer(REGISTER, now_ns + self._limits.register_retry_ns)
@@ -89,9 +92,15 @@ class Membership:
         """One heartbeat: the view, and what changed in the prefix cache."""
         self._number += 1
         cached, evicted = self._holdings.blocks.take_changes()
+        host_cached, host_evicted = self._host.findable.take_changes()
         self._out.to_controller(
             WorkerViewed(
-                view=self.view(now_ns), number=self._number, cached=cached, evicted=evicted
+                view=self.view(now_ns),
+                number=self._number,
+                cached=cached,
+                evicted=evicted,
+                host_cached=host_cached,
+                host_evicted=host_evicted,
             )
         )
         self._out.set_timer(HEARTBEAT, now_ns + self._limits.heartbeat_ns)
@@ -122,4 +131,6 @@ class Membership:
             speed=self._witness.speed(),
             requests=tuple([sequence.held() for sequence in holdings.held.values()]),
             awaited=self._witness.awaited(),
+            host_blocks_total=self._host.total,
+            host_blocks_cached=len(self._host.findable),
         )

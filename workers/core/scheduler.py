@@ -1,17 +1,20 @@
 """Plans one iteration: decodes, then running prefills, then admissions.
 
 All within the token budget. A request that needs a block when there is none
-takes those of the latest-arrived (preemption by recompute); the latest itself
-waits for its turn with what it has. So the oldest always progresses.
+takes those of the latest-arrived (preemption: by swap to host memory where that is
+predicted to be faster, else by recompute); the latest itself waits for its turn with
+what it has. So the oldest always progresses.
 """
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from ...proto.batch import Batch, Chunk
 from ...proto.ids import BlockId, RequestId
 from ...proto.views import Phase
 from .holdings import Holdings
+from .host_tier import HostTier
 from .limits import WorkerLimits
 from .sequence import Sequence
 
@@ -30,6 +33,7 @@ class Plan:
     """What the next iteration computes, and what planning it did to the others."""
 
     budget: int
+    now_ns: int
     entries: list[Entry] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
@@ -40,16 +44,17 @@ class Plan:
 class Scheduler:
     """Continuous batching with chunked prefill over one worker's `Holdings`."""
 
-    def __init__(self, limits: WorkerLimits, holdings: Holdings) -> None:
+    def __init__(self, limits: WorkerLimits, holdings: Holdings, host: HostTier) -> None:
         self._limits = limits
         self._holdings = holdings
+        self._host = host
         self._blocks = holdings.blocks
         # The head of the queue that did not fit, and how many available blocks it needs.
         self._blocked: tuple[RequestId, int] | None = None
 
-    def plan(self) -> Plan:
+    def plan(self, now_ns: int) -> Plan:
         """Admits, grows and preempts; the entries are ready to run."""
-        plan = Plan(self._limits.batched_tokens_max)
+        plan = Plan(self._limits.batched_tokens_max, now_ns)
         self._plan_running(plan)
         if not (plan.preempted or plan.stalled):
             self._admit(plan)
@@ -61,6 +66,18 @@ class Scheduler:
         """Whether the head of the queue will likely be in the next iteration."""
         need = sequence.blocks_for(sequence.known) + self._limits.watermark_blocks
         return self._holdings.slots_free > 0 and self._blocks.available >= need
+
+    def restore_ahead(self, now_ns: int) -> None:
+        """Begins to bring back from host memory what the next requests will need."""
+        waiting = islice(self._holdings.waiting.values(), self._limits.restores_max)
+        for sequence in waiting:
+            alone = not self._holdings.running and sequence.request.request_id == self._head
+            watermark = 0 if alone else self._limits.watermark_blocks
+            self._host.restore(sequence, self._blocks.available - watermark, now_ns)
+
+    @property
+    def _head(self) -> RequestId:
+        return next(iter(self._holdings.waiting))
 
     def lendable(self, count: int) -> bool:
         """Whether `count` blocks may be leased: the watermark and the head come first."""
@@ -96,10 +113,13 @@ class Scheduler:
             return False
         while self._blocks.available < missing:
             victim = self._latest()
-            if victim is None or victim is sequence:
+            swapped = self._blocks.available + self._host.coming >= missing
+            if swapped or victim is None or victim is sequence:
                 plan.stalled = True
                 return False
+            blocks, computed = victim.blocks, victim.computed
             self._holdings.preempt(victim)
+            self._host.swap(blocks, computed, plan.now_ns)
             plan.preempted.append(victim)
         self._holdings.grow(sequence, missing)
         return True
@@ -127,6 +147,8 @@ class Scheduler:
             if sequence.blocks_for(sequence.known) > self._blocks.total:
                 plan.unfit.append(sequence)
                 return
+            if sequence.arriving:
+                return  # its prefix is on its way
             hits = self._fitting_hits(sequence)
             if hits is None:
                 return

@@ -22,6 +22,7 @@ class Sequence:
     """State of one request; `Holdings` moves it between phases, nobody else."""
 
     __slots__ = (
+        "arriving",
         "block_tokens",
         "blocks",
         "cached_tokens",
@@ -30,6 +31,7 @@ class Sequence:
         "epoch",
         "gone",
         "hashes",
+        "host_tokens",
         "in_flight",
         "last_chunk",
         "move_id",
@@ -38,6 +40,7 @@ class Sequence:
         "phase",
         "request",
         "resends",
+        "restored",
         "token_ids",
     )
 
@@ -53,6 +56,9 @@ class Sequence:
         self.blocks: tuple[BlockId, ...] = ()
         self.computed = 0
         self.cached_tokens: int | None = None  # None until first admitted
+        self.arriving: str = ""  # the copy that brings cached blocks; it waits for its end
+        self.restored = False  # host memory was asked since it was last admitted
+        self.host_tokens = 0  # of its prefix, back from host memory
         self.drawn = 0  # tokens drawn on this worker
         self.in_flight = False
         self.gone = False  # dropped; if in flight, its blocks wait for the iteration's end

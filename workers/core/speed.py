@@ -3,18 +3,25 @@
 Least squares with exponential forgetting over (tokens, duration) of its
 iterations. Batches of one size say nothing about the slope, so the slope is
 drawn a little towards its last value (ridge); the intercept follows the mean.
+Host copies run one after the other: each took the time since it was ordered, or
+since the one before it ended.
 """
 
+from dataclasses import replace
+
+from ...proto.ids import HostCopyId
 from ...proto.views import Speed
 
 FORGET = 0.98  # weight of the past per iteration: about the last 50 count
 RIDGE = 1.0  # tokens squared; small beside the spread of prefill and decode batches
+HOST_WEIGHT = 0.2  # of the newest host copy
 
 
 class SpeedMeter:
     """Starts from what the worker says of itself at registration."""
 
     def __init__(self, start: Speed) -> None:
+        self.host = HostMeter(start.restore_block_ns)
         self._speed = start
         self._weight = 0.0
         self._tokens = 0.0
@@ -24,7 +31,7 @@ class SpeedMeter:
 
     @property
     def speed(self) -> Speed:
-        return self._speed
+        return replace(self._speed, restore_block_ns=self.host.block_ns)
 
     def observe(self, tokens: int, duration_ns: int) -> None:
         """One iteration of `tokens` tokens took `duration_ns`."""
@@ -43,3 +50,33 @@ class SpeedMeter:
         slope = (covariance + RIDGE * self._speed.token_ns) / (variance + RIDGE)
         slope = min(max(0.0, slope), mean_ns / mean_tokens)
         return Speed(iteration_ns=mean_ns - slope * mean_tokens, token_ns=slope)
+
+
+class HostMeter:
+    """Nanoseconds per block between device and host memory, either way."""
+
+    def __init__(self, block_ns: float) -> None:
+        self.block_ns = block_ns
+        self._under_way: dict[HostCopyId, tuple[int, int]] = {}  # to (blocks, ordered_ns)
+        self._last_end_ns = 0
+
+    def predict_ns(self, blocks: int) -> float:
+        """Until so many blocks have been copied."""
+        return blocks * self.block_ns
+
+    def began(self, copy_id: HostCopyId, blocks: int, now_ns: int) -> None:
+        """A copy was ordered."""
+        self._under_way[copy_id] = (blocks, now_ns)
+
+    @property
+    def under_way(self) -> int:
+        """Blocks of all copies that have not ended."""
+        return sum(blocks for blocks, _ in self._under_way.values())
+
+    def ended(self, copy_id: HostCopyId, now_ns: int | None) -> None:
+        """It is done, or (None) came to nothing; one that is not known teaches nothing."""
+        blocks, ordered_ns = self._under_way.pop(copy_id, (0, 0))
+        if blocks and now_ns is not None:
+            measured_ns = (now_ns - max(ordered_ns, self._last_end_ns)) / blocks
+            self._last_end_ns = now_ns
+            self.block_ns += HOST_WEIGHT * (measured_ns - self.block_ns)

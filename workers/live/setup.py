@@ -24,5 +24,6 @@ class WorkerSetup:
     device: str
     threads: int
     blocks: int
+    host_blocks: int
     block_tokens: int
     record: str

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import ray
@@ -17,7 +18,9 @@ from ...proto.effects import (
     CopyBlocks,
     EndProcess,
     OpenLease,
+    RestoreBlocks,
     RunIteration,
+    SpillBlocks,
     ToController,
     ToGateway,
     ToWorker,
@@ -33,6 +36,7 @@ from .copier import Copier
 from .core_shell import CoreShell
 from .engine import Engine, load_engine
 from .engine_loop import EngineLoop
+from .host_memory import HostMemory
 from .loop_thread import LoopThread
 from .move_log import log_line
 from .peers import Peers
@@ -54,6 +58,7 @@ class Worker:
         self._key = WorkerKey(setup.worker_id, Incarnation(time.time_ns() // 1_000_000))
         self._early: list[Any] = []
         self._shell: CoreShell | None = None
+        self._host: HostMemory | None = None
         self._endpoint: Endpoint | None = None
         self._error = ""
         self._thread = LoopThread("worker", self._main)
@@ -93,6 +98,8 @@ class Worker:
         shell = CoreShell(core.step, self._perform, recorder)
         self._copier = Copier(engine, self._transport, shell.post_threadsafe)
         self._engine_loop = EngineLoop(engine, shell.post_threadsafe, self._start_copy)
+        if self._host is not None:
+            self._host.start(shell.post_threadsafe)
         self._shell = shell
         shell.post(WorkerStarted())
         self._take(self._early)
@@ -108,6 +115,10 @@ class Worker:
             threads=setup.threads,
         )
         self._speed = warm_up(engine, setup.block_tokens)
+        if setup.host_blocks:
+            self._host = HostMemory(engine, setup.host_blocks, setup.device)
+            block_ns = self._host.measure_block_ns()
+            self._speed = replace(self._speed, restore_block_ns=block_ns)
         self._transport = Transport(
             self._key, _address(), self._announce, backend=_backend(setup.device)
         )
@@ -131,6 +142,7 @@ class Worker:
             block_bytes=engine.block_bytes,
             context_tokens_max=min(limit, engine.spec.context_tokens),
             speed=self._speed,
+            host_blocks=setup.host_blocks,
         )
 
     def _take(self, events: Sequence[Any]) -> None:
@@ -154,6 +166,9 @@ class Worker:
                 self._copier.open_lease(move_id)
             case CloseLease(move_id=move_id):
                 self._copier.close_lease(move_id)
+            case SpillBlocks() | RestoreBlocks():
+                assert self._host is not None, "a host copy without host memory"
+                self._host.order(effect)
             case ToController(event=event):
                 if isinstance(event, MoveEnded):
                     log.info("%s", log_line(event.report))

@@ -1,0 +1,51 @@
+"""Prefix hash to block, and what has changed since it was last told."""
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from ...proto.ids import PrefixHash
+
+Block = TypeVar("Block", bound=int)
+
+
+class Findable(Generic[Block]):
+    """One block per hash. `take_changes` gives the net change since the last call."""
+
+    def __init__(self) -> None:
+        self._by_hash: dict[PrefixHash, Block] = {}
+        self._changes: dict[PrefixHash, bool] = {}  # True found, False lost
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    def __contains__(self, prefix_hash: PrefixHash) -> bool:
+        return prefix_hash in self._by_hash
+
+    def get(self, prefix_hash: PrefixHash) -> Block | None:
+        return self._by_hash.get(prefix_hash)
+
+    def add(self, prefix_hash: PrefixHash, block: Block) -> None:
+        """`prefix_hash` was not there."""
+        self._by_hash[prefix_hash] = block
+        if self._changes.pop(prefix_hash, None) is None:
+            self._changes[prefix_hash] = True
+
+    def remove(self, prefix_hash: PrefixHash) -> None:
+        """`prefix_hash` was there."""
+        del self._by_hash[prefix_hash]
+        if self._changes.pop(prefix_hash, None) is None:
+            self._changes[prefix_hash] = False
+
+    def all(self) -> tuple[PrefixHash, ...]:
+        """Oldest first."""
+        return tuple(self._by_hash)
+
+    def take_changes(self) -> tuple[tuple[PrefixHash, ...], tuple[PrefixHash, ...]]:
+        """Hashes that became findable, and that were lost, since the last call."""
+        changes, self._changes = self._changes, {}
+        cached = tuple(prefix_hash for prefix_hash, found in changes.items() if found)
+        return cached, tuple(prefix_hash for prefix_hash, found in changes.items() if not found)
+
+    def check(self, named: Mapping[Block, PrefixHash]) -> None:
+        """Integrity: exactly the blocks of `named` are found, by their hashes."""
+        assert {block: h for h, block in self._by_hash.items()} == dict(named), "wrongly named"

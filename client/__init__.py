@@ -16,6 +16,7 @@ from .ask import Message, Options, Prompt
 from .errors import (
     Cancelled,
     DeadlineExceeded,
+    Denied,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -41,6 +42,7 @@ from .retry import RetryPolicy
 from .status import (
     Blocks,
     ClusterStatus,
+    Gateway,
     RequestTrace,
     Role,
     RunningMove,
@@ -60,7 +62,9 @@ __all__ = [
     "ClusterStatus",
     "DeadlineExceeded",
     "Delta",
+    "Denied",
     "FinishReason",
+    "Gateway",
     "Generation",
     "InvalidRequest",
     "Logprobs",

@@ -163,9 +163,10 @@ class AsyncClient:
                 await asyncio.sleep(self._operations.wait_s(machine, error))
 
     async def _try(self, machine: GenerationMachine) -> AsyncGenerator[Delta, None]:
-        """One call of Generate; cancelled if the consumer leaves."""
-        stub = InferenceStub(self._channel(machine))
-        replies = stub.Generate(machine.request(), timeout=self._operations.remaining_s(machine))
+        """One call of Generate or Resume; cancelled if the consumer leaves."""
+        stub: Any = InferenceStub(self._channel(machine))
+        method, request = machine.call()
+        replies = getattr(stub, method)(request, timeout=self._operations.remaining_s(machine))
         try:
             async for reply in replies:
                 delta = machine.take(reply)

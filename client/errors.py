@@ -3,6 +3,7 @@
 SplitweaveError
 ├── InvalidRequest      a field is wrong; `violations` names each and its limit
 ├── NotFound            no such request or worker
+├── Denied              the request belongs to another client
 ├── Refused             not possible now (the last decode worker cannot be drained, …)
 ├── Overloaded          no room; `retry_after_s` says when to come back
 ├── Unavailable         no gateway answers, or no worker is left
@@ -56,6 +57,10 @@ class NotFound(SplitweaveError):
     """No such request or worker."""
 
 
+class Denied(SplitweaveError):
+    """The request belongs to another client: its resume key is another."""
+
+
 class Refused(SplitweaveError):
     """The state of the cluster does not allow it."""
 
@@ -100,6 +105,7 @@ class RpcFailure(Protocol):
 
 PLAIN: dict[grpc.StatusCode, type[SplitweaveError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.PERMISSION_DENIED: Denied,
     grpc.StatusCode.FAILED_PRECONDITION: Refused,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.CANCELLED: Cancelled,

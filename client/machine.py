@@ -1,14 +1,14 @@
 """One generation as a state machine without I/O: the logic of every stream.
 
-Both clients drive it the same way: send `request()`, feed each reply to
-`take`, each failure to `failed`, until `result` is there. A token enters
-`_tokens` once, by its index, whatever is sent again: a retry asks for what is
-missing only, with the seed and the date of the first try.
+Both clients drive it the same way: make `call()`, feed each reply to `take`,
+each failure to `failed`, until `result` is there. A token enters `_tokens`
+once, by its index, whatever is sent again: a stream that was accepted is
+resumed, at any gateway, at the token that is missing.
 """
 
 from ..proto import inference_pb2 as pb
 from . import results
-from .errors import Cancelled, ServerError, SplitweaveError, Unavailable
+from .errors import Cancelled, Refused, ServerError, SplitweaveError, Unavailable
 from .results import Delta, Generation, Token
 from .retry import Retry
 
@@ -21,8 +21,8 @@ class GenerationMachine:
     def __init__(self, ask: pb.GenerateRequest, retry: Retry) -> None:
         self._ask = ask
         self._retry = retry
-        self._seed = ask.sampling.seed
-        self._rendered_at_s: int | None = None
+        self._accepted: pb.Accepted | None = None  # by the try that is resumed
+        self._resumes = 0
         self._tokens: list[Token] = []
         self._text: list[str] = []
         self._error: SplitweaveError | None = None  # the final one
@@ -38,20 +38,35 @@ class GenerationMachine:
         """The tries so far."""
         return self._retry
 
-    def request(self) -> pb.GenerateRequest:
-        """The next call: the whole request, or what is missing of it."""
+    def call(self) -> tuple[str, pb.GenerateRequest | pb.ResumeRequest]:
+        """The next call, as method and message: the whole request, or what is missing of it."""
         if not self._retry.retries:
-            return self._ask
-        again = pb.GenerateRequest()
-        again.CopyFrom(self._ask)
-        # An id of its own: the lost gateway's half may still be dying.
-        again.request_id = f"{self._ask.request_id}:retry-{self._retry.retries}"
-        if self._rendered_at_s is not None:
-            again.rendered_at_s = self._rendered_at_s
-        if self._tokens:
-            again.sampling.seed = self._seed
-            again.emitted_token_ids.extend(token.token_id for token in self._tokens)
-        return again
+            return "Generate", self._ask
+        if self._accepted is None and not self._tokens:
+            again = pb.GenerateRequest()
+            again.CopyFrom(self._ask)
+            # An id of its own: the lost try may still run, with another seed.
+            again.request_id = f"{self._ask.request_id}:retry-{self._retry.retries}"
+            return "Generate", again
+        self._resumes += 1
+        return "Resume", self._resume()
+
+    def _resume(self) -> pb.ResumeRequest:
+        """The request as it was begun, with what came of it: all that a gateway needs."""
+        accepted = self._told()
+        resume = pb.ResumeRequest(
+            request_id=accepted.request_id,
+            tokens_received=len(self._tokens),
+            resumes=self._resumes,
+            request=self._ask,
+        )
+        request = resume.request
+        request.request_id = accepted.request_id
+        request.sampling.seed = accepted.seed
+        if accepted.HasField("rendered_at_s"):
+            request.rendered_at_s = accepted.rendered_at_s
+        request.emitted_token_ids.extend(token.token_id for token in self._tokens)
+        return resume
 
     def take(self, reply: pb.GenerateReply) -> Delta | None:
         """What the reply adds to the answer; None if nothing. Raises Unavailable at a gap."""
@@ -59,7 +74,7 @@ class GenerationMachine:
             return None  # the answer has ended
         match reply.WhichOneof("event"):
             case "accepted":
-                self._accept(reply.accepted)
+                self._accepted = self._accepted or reply.accepted
                 return None
             case "tokens":
                 return self._add(reply.tokens)
@@ -79,22 +94,26 @@ class GenerationMachine:
         return None if self.result else Unavailable("the stream ended before its answer did")
 
     def failed(self, error: SplitweaveError, now_s: float) -> float:
-        """Seconds to wait before `request()` is sent again; raises `error` if it is final.
+        """Seconds to wait before the next `call()`; raises `error` if it is final.
 
         A call that fails after the answer is complete changes nothing.
         """
         if self.result is not None:
             return 0.0
+        if isinstance(error, Refused) and self._resumes:
+            # The service has fewer tokens than we do, and forgets the request: once more,
+            # it is recovered from what we have.
+            error = Unavailable(error.message)
         try:
             return self._retry.failed(error, now_s)
         except SplitweaveError as final:
             self._error = final
             raise
 
-    def _accept(self, accepted: pb.Accepted) -> None:
-        self._seed = accepted.seed
-        if accepted.HasField("rendered_at_s"):
-            self._rendered_at_s = accepted.rendered_at_s
+    def _told(self) -> pb.Accepted:
+        """What the service made of the request; it says so before anything else."""
+        asked = pb.Accepted(request_id=self._ask.request_id, seed=self._ask.sampling.seed)
+        return self._accepted or asked
 
     def _add(self, message: pb.Tokens) -> Delta | None:
         new = [item for item in message.tokens if item.index >= len(self._tokens)]
@@ -115,10 +134,12 @@ class GenerationMachine:
         if reason is None:
             raise ServerError(finished.message or "the request failed at the server")
         self._text.append(finished.text_tail)
+        accepted = self._told()
+        dated = accepted.HasField("rendered_at_s")
         self.result = Generation(
             request_id=self.request_id,
-            seed=self._seed,
-            rendered_at_s=self._rendered_at_s,
+            seed=accepted.seed,
+            rendered_at_s=accepted.rendered_at_s if dated else None,
             text="".join(self._text),
             finish_reason=reason,
             usage=results.usage(finished.usage),

@@ -2,6 +2,7 @@
 
 import random
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class Operations:
     def generation(self, prompt: Prompt, options: Options) -> GenerationMachine:
         """The machine of one stream. Raises InvalidRequest, TypeError."""
         ask = generate_request(prompt, options)
+        ask.resume_key = uuid.uuid4().hex  # nobody else may take the stream over
         return GenerationMachine(ask, self._retry(options.get("timeout_s", self._timeout_s)))
 
     def call(self, call: Call[Any]) -> CallMachine:

@@ -86,14 +86,26 @@ class RunningMove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """One place where clients find the cluster. `state`: serving, starting, silent, dead."""
+
+    gateway_id: str
+    address: str
+    state: str
+    streams: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
-    """Workers by id; requests and moves oldest first."""
+    """Workers and gateways by id; requests and moves oldest first."""
 
     model: str
     uptime_s: float
     workers: tuple[Worker, ...]
     requests: tuple[RunningRequest, ...]
     moves: tuple[RunningMove, ...]
+    gateways: tuple[Gateway, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +138,17 @@ def cluster_status(message: pb.ClusterStatus) -> ClusterStatus:
         workers=tuple(_worker(item) for item in message.workers),
         requests=tuple(_request(item) for item in message.requests),
         moves=tuple(_move(item) for item in message.moves),
+        gateways=tuple(_gateway(item) for item in message.gateways),
+    )
+
+
+def _gateway(message: pb.Gateway) -> Gateway:
+    return Gateway(
+        gateway_id=message.gateway_id,
+        address=message.address,
+        state=message.state,
+        streams=message.streams,
+        pid=message.pid,
     )
 
 

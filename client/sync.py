@@ -176,8 +176,9 @@ class Client:
                 time.sleep(self._operations.wait_s(machine, error))
 
     def _try(self, machine: GenerationMachine) -> Generator[Delta, None, None]:
-        """One call of Generate; cancelled if the consumer leaves."""
-        replies = self._begin(machine, ("Inference", "Generate"), machine.request())
+        """One call of Generate or Resume; cancelled if the consumer leaves."""
+        method, request = machine.call()
+        replies = self._begin(machine, ("Inference", method), request)
         try:
             for reply in replies:
                 delta = machine.take(reply)

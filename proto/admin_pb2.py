@@ -25,49 +25,51 @@ _sym_db = _symbol_database.Default()
 from splitweave.proto import inference_pb2 as splitweave_dot_proto_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csplitweave/proto/admin.proto\x12\rsplitweave.v1\x1a splitweave/proto/inference.proto\"\x0f\n\rStatusRequest\"\xb4\x01\n\rClusterStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x07workers\x18\x02 \x03(\x0b\x32\x15.splitweave.v1.Worker\x12/\n\x08requests\x18\x03 \x03(\x0b\x32\x1d.splitweave.v1.RunningRequest\x12)\n\x05moves\x18\x04 \x03(\x0b\x32\x1a.splitweave.v1.RunningMove\x12\x10\n\x08uptime_s\x18\x05 \x01(\x01\"\x9e\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12!\n\x04role\x18\x03 \x01(\x0e\x32\x13.splitweave.v1.Role\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.splitweave.v1.WorkerState\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\r\x12\x0f\n\x07waiting\x18\x07 \x01(\r\x12\x0f\n\x07running\x18\x08 \x01(\r\x12%\n\x06\x62locks\x18\t \x01(\x0b\x32\x15.splitweave.v1.Blocks\x12\x17\n\x0fheartbeat_age_s\x18\n \x01(\x01\x12\x13\n\x0brequest_ids\x18\x0b \x03(\t\x12\x0c\n\x04pool\x18\x0c \x01(\t\"~\n\x06\x42locks\x12\x14\n\x0c\x62lock_tokens\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0c\n\x04\x66ree\x18\x03 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\r\x12\x0c\n\x04held\x18\x05 \x01(\r\x12\x0e\n\x06leased\x18\x06 \x01(\r\x12\x13\n\x0bquarantined\x18\x07 \x01(\r\"\x83\x01\n\x0eRunningRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x15\n\routput_tokens\x18\x05 \x01(\r\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\"\x95\x01\n\x0bRunningMove\x12\x0f\n\x07move_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.splitweave.v1.MoveKind\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\x12\r\n\x05\x61ge_s\x18\x07 \x01(\x01\"\"\n\x0cTraceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xc7\x01\n\x0cRequestTrace\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.splitweave.v1.RunningRequest\x12\r\n\x05\x65nded\x18\x02 \x01(\x08\x12\"\n\x05moves\x18\x03 \x03(\x0b\x32\x13.splitweave.v1.Move\x12\x30\n\x07running\x18\x04 \x01(\x0b\x32\x1a.splitweave.v1.RunningMoveH\x00\x88\x01\x01\x12\x16\n\x0emoves_left_out\x18\x05 \x01(\rB\n\n\x08_running\"\x10\n\x0eMetricsRequest\"\x1c\n\x0cMetricsReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"I\n\x0c\x44rainRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x17\n\ndeadline_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_deadline_s\"\x1e\n\nDrainReply\x12\x10\n\x08requests\x18\x01 \x01(\r\"X\n\x0eMigrateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1d\n\x10target_worker_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x13\n\x11_target_worker_id\"1\n\x0cMigrateReply\x12!\n\x04move\x18\x01 \x01(\x0b\x32\x13.splitweave.v1.Move\"F\n\x0eSetRoleRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12!\n\x04role\x18\x02 \x01(\x0e\x32\x13.splitweave.v1.Role\"5\n\x0cSetRoleReply\x12%\n\x08previous\x18\x01 \x01(\x0e\x32\x13.splitweave.v1.Role*O\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\x0e\n\nROLE_MIXED\x10\x03*\x8f\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12WORKER_STATE_ALIVE\x10\x01\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x02\x12\x18\n\x14WORKER_STATE_SUSPECT\x10\x03\x12\x15\n\x11WORKER_STATE_DEAD\x10\x04\x32\xa6\x03\n\x05\x41\x64min\x12\x44\n\x06Status\x12\x1c.splitweave.v1.StatusRequest\x1a\x1c.splitweave.v1.ClusterStatus\x12\x41\n\x05Trace\x12\x1b.splitweave.v1.TraceRequest\x1a\x1b.splitweave.v1.RequestTrace\x12\x45\n\x07Metrics\x12\x1d.splitweave.v1.MetricsRequest\x1a\x1b.splitweave.v1.MetricsReply\x12?\n\x05\x44rain\x12\x1b.splitweave.v1.DrainRequest\x1a\x19.splitweave.v1.DrainReply\x12\x45\n\x07Migrate\x12\x1d.splitweave.v1.MigrateRequest\x1a\x1b.splitweave.v1.MigrateReply\x12\x45\n\x07SetRole\x12\x1d.splitweave.v1.SetRoleRequest\x1a\x1b.splitweave.v1.SetRoleReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csplitweave/proto/admin.proto\x12\rsplitweave.v1\x1a splitweave/proto/inference.proto\"\x0f\n\rStatusRequest\"\xde\x01\n\rClusterStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x07workers\x18\x02 \x03(\x0b\x32\x15.splitweave.v1.Worker\x12/\n\x08requests\x18\x03 \x03(\x0b\x32\x1d.splitweave.v1.RunningRequest\x12)\n\x05moves\x18\x04 \x03(\x0b\x32\x1a.splitweave.v1.RunningMove\x12\x10\n\x08uptime_s\x18\x05 \x01(\x01\x12(\n\x08gateways\x18\x06 \x03(\x0b\x32\x16.splitweave.v1.Gateway\"[\n\x07Gateway\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07streams\x18\x04 \x01(\r\x12\x0b\n\x03pid\x18\x05 \x01(\r\"\x9e\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12!\n\x04role\x18\x03 \x01(\x0e\x32\x13.splitweave.v1.Role\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.splitweave.v1.WorkerState\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\r\x12\x0f\n\x07waiting\x18\x07 \x01(\r\x12\x0f\n\x07running\x18\x08 \x01(\r\x12%\n\x06\x62locks\x18\t \x01(\x0b\x32\x15.splitweave.v1.Blocks\x12\x17\n\x0fheartbeat_age_s\x18\n \x01(\x01\x12\x13\n\x0brequest_ids\x18\x0b \x03(\t\x12\x0c\n\x04pool\x18\x0c \x01(\t\"~\n\x06\x42locks\x12\x14\n\x0c\x62lock_tokens\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0c\n\x04\x66ree\x18\x03 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\r\x12\x0c\n\x04held\x18\x05 \x01(\r\x12\x0e\n\x06leased\x18\x06 \x01(\r\x12\x13\n\x0bquarantined\x18\x07 \x01(\r\"\x83\x01\n\x0eRunningRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x15\n\routput_tokens\x18\x05 \x01(\r\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\"\x95\x01\n\x0bRunningMove\x12\x0f\n\x07move_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.splitweave.v1.MoveKind\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\x12\r\n\x05\x61ge_s\x18\x07 \x01(\x01\"\"\n\x0cTraceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xc7\x01\n\x0cRequestTrace\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.splitweave.v1.RunningRequest\x12\r\n\x05\x65nded\x18\x02 \x01(\x08\x12\"\n\x05moves\x18\x03 \x03(\x0b\x32\x13.splitweave.v1.Move\x12\x30\n\x07running\x18\x04 \x01(\x0b\x32\x1a.splitweave.v1.RunningMoveH\x00\x88\x01\x01\x12\x16\n\x0emoves_left_out\x18\x05 \x01(\rB\n\n\x08_running\"\x10\n\x0eMetricsRequest\"\x1c\n\x0cMetricsReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"I\n\x0c\x44rainRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x17\n\ndeadline_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_deadline_s\"\x1e\n\nDrainReply\x12\x10\n\x08requests\x18\x01 \x01(\r\"X\n\x0eMigrateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1d\n\x10target_worker_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x13\n\x11_target_worker_id\"1\n\x0cMigrateReply\x12!\n\x04move\x18\x01 \x01(\x0b\x32\x13.splitweave.v1.Move\"F\n\x0eSetRoleRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12!\n\x04role\x18\x02 \x01(\x0e\x32\x13.splitweave.v1.Role\"5\n\x0cSetRoleReply\x12%\n\x08previous\x18\x01 \x01(\x0e\x32\x13.splitweave.v1.Role*O\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\x0e\n\nROLE_MIXED\x10\x03*\x8f\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12WORKER_STATE_ALIVE\x10\x01\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x02\x12\x18\n\x14WORKER_STATE_SUSPECT\x10\x03\x12\x15\n\x11WORKER_STATE_DEAD\x10\x04\x32\xa6\x03\n\x05\x41\x64min\x12\x44\n\x06Status\x12\x1c.splitweave.v1.StatusRequest\x1a\x1c.splitweave.v1.ClusterStatus\x12\x41\n\x05Trace\x12\x1b.splitweave.v1.TraceRequest\x1a\x1b.splitweave.v1.RequestTrace\x12\x45\n\x07Metrics\x12\x1d.splitweave.v1.MetricsRequest\x1a\x1b.splitweave.v1.MetricsReply\x12?\n\x05\x44rain\x12\x1b.splitweave.v1.DrainRequest\x1a\x19.splitweave.v1.DrainReply\x12\x45\n\x07Migrate\x12\x1d.splitweave.v1.MigrateRequest\x1a\x1b.splitweave.v1.MigrateReply\x12\x45\n\x07SetRole\x12\x1d.splitweave.v1.SetRoleRequest\x1a\x1b.splitweave.v1.SetRoleReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'splitweave.proto.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1645
-  _globals['_ROLE']._serialized_end=1724
-  _globals['_WORKERSTATE']._serialized_start=1727
-  _globals['_WORKERSTATE']._serialized_end=1870
+  _globals['_ROLE']._serialized_start=1780
+  _globals['_ROLE']._serialized_end=1859
+  _globals['_WORKERSTATE']._serialized_start=1862
+  _globals['_WORKERSTATE']._serialized_end=2005
   _globals['_STATUSREQUEST']._serialized_start=81
   _globals['_STATUSREQUEST']._serialized_end=96
   _globals['_CLUSTERSTATUS']._serialized_start=99
-  _globals['_CLUSTERSTATUS']._serialized_end=279
-  _globals['_WORKER']._serialized_start=282
-  _globals['_WORKER']._serialized_end=568
-  _globals['_BLOCKS']._serialized_start=570
-  _globals['_BLOCKS']._serialized_end=696
-  _globals['_RUNNINGREQUEST']._serialized_start=699
-  _globals['_RUNNINGREQUEST']._serialized_end=830
-  _globals['_RUNNINGMOVE']._serialized_start=833
-  _globals['_RUNNINGMOVE']._serialized_end=982
-  _globals['_TRACEREQUEST']._serialized_start=984
-  _globals['_TRACEREQUEST']._serialized_end=1018
-  _globals['_REQUESTTRACE']._serialized_start=1021
-  _globals['_REQUESTTRACE']._serialized_end=1220
-  _globals['_METRICSREQUEST']._serialized_start=1222
-  _globals['_METRICSREQUEST']._serialized_end=1238
-  _globals['_METRICSREPLY']._serialized_start=1240
-  _globals['_METRICSREPLY']._serialized_end=1268
-  _globals['_DRAINREQUEST']._serialized_start=1270
-  _globals['_DRAINREQUEST']._serialized_end=1343
-  _globals['_DRAINREPLY']._serialized_start=1345
-  _globals['_DRAINREPLY']._serialized_end=1375
-  _globals['_MIGRATEREQUEST']._serialized_start=1377
-  _globals['_MIGRATEREQUEST']._serialized_end=1465
-  _globals['_MIGRATEREPLY']._serialized_start=1467
-  _globals['_MIGRATEREPLY']._serialized_end=1516
-  _globals['_SETROLEREQUEST']._serialized_start=1518
-  _globals['_SETROLEREQUEST']._serialized_end=1588
-  _globals['_SETROLEREPLY']._serialized_start=1590
-  _globals['_SETROLEREPLY']._serialized_end=1643
-  _globals['_ADMIN']._serialized_start=1873
-  _globals['_ADMIN']._serialized_end=2295
+  _globals['_CLUSTERSTATUS']._serialized_end=321
+  _globals['_GATEWAY']._serialized_start=323
+  _globals['_GATEWAY']._serialized_end=414
+  _globals['_WORKER']._serialized_start=417
+  _globals['_WORKER']._serialized_end=703
+  _globals['_BLOCKS']._serialized_start=705
+  _globals['_BLOCKS']._serialized_end=831
+  _globals['_RUNNINGREQUEST']._serialized_start=834
+  _globals['_RUNNINGREQUEST']._serialized_end=965
+  _globals['_RUNNINGMOVE']._serialized_start=968
+  _globals['_RUNNINGMOVE']._serialized_end=1117
+  _globals['_TRACEREQUEST']._serialized_start=1119
+  _globals['_TRACEREQUEST']._serialized_end=1153
+  _globals['_REQUESTTRACE']._serialized_start=1156
+  _globals['_REQUESTTRACE']._serialized_end=1355
+  _globals['_METRICSREQUEST']._serialized_start=1357
+  _globals['_METRICSREQUEST']._serialized_end=1373
+  _globals['_METRICSREPLY']._serialized_start=1375
+  _globals['_METRICSREPLY']._serialized_end=1403
+  _globals['_DRAINREQUEST']._serialized_start=1405
+  _globals['_DRAINREQUEST']._serialized_end=1478
+  _globals['_DRAINREPLY']._serialized_start=1480
+  _globals['_DRAINREPLY']._serialized_end=1510
+  _globals['_MIGRATEREQUEST']._serialized_start=1512
+  _globals['_MIGRATEREQUEST']._serialized_end=1600
+  _globals['_MIGRATEREPLY']._serialized_start=1602
+  _globals['_MIGRATEREPLY']._serialized_end=1651
+  _globals['_SETROLEREQUEST']._serialized_start=1653
+  _globals['_SETROLEREQUEST']._serialized_end=1723
+  _globals['_SETROLEREPLY']._serialized_start=1725
+  _globals['_SETROLEREPLY']._serialized_end=1778
+  _globals['_ADMIN']._serialized_start=2008
+  _globals['_ADMIN']._serialized_end=2430
 # @@protoc_insertion_point(module_scope)

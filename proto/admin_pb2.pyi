@@ -92,6 +92,7 @@ class ClusterStatus(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     MOVES_FIELD_NUMBER: _builtins.int
     UPTIME_S_FIELD_NUMBER: _builtins.int
+    GATEWAYS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model, as served."""
     uptime_s: _builtins.float
@@ -108,6 +109,10 @@ class ClusterStatus(_message.Message):
     def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningMove]:
         """Moves in progress, oldest first."""
 
+    @_builtins.property
+    def gateways(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gateway]:
+        """By gateway id."""
+
     def __init__(
         self,
         *,
@@ -116,14 +121,51 @@ class ClusterStatus(_message.Message):
         requests: _abc.Iterable[Global___RunningRequest] | None = ...,
         moves: _abc.Iterable[Global___RunningMove] | None = ...,
         uptime_s: _builtins.float = ...,
+        gateways: _abc.Iterable[Global___Gateway] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "moves", b"moves", "requests", b"requests", "uptime_s", b"uptime_s", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "model", b"model", "moves", b"moves", "requests", b"requests", "uptime_s", b"uptime_s", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterStatus: _TypeAlias = ClusterStatus  # noqa: Y015
+
+@_typing.final
+class Gateway(_message.Message):
+    """One of the cluster's gateways: a stream that loses its own is resumed at any other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    gateway_id: _builtins.str
+    address: _builtins.str
+    """host:port; empty before it listens."""
+    state: _builtins.str
+    """"serving", "starting", "silent" (its process does not answer) or "dead"."""
+    streams: _builtins.int
+    """Open streams of clients."""
+    pid: _builtins.int
+    def __init__(
+        self,
+        *,
+        gateway_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        state: _builtins.str = ...,
+        streams: _builtins.int = ...,
+        pid: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gateway_id", b"gateway_id", "pid", b"pid", "state", b"state", "streams", b"streams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gateway: _TypeAlias = Gateway  # noqa: Y015
 
 @_typing.final
 class Worker(_message.Message):

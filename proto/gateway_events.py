@@ -17,13 +17,16 @@ class RejectCode(StrEnum):
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     UNAVAILABLE = "UNAVAILABLE"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateAsked:
     """A client wants this; validated and tokenized, with a seed.
 
-    `request.emitted` holds what a retrying client already has: empty at first.
+    `request.emitted` holds what a retrying client already has: empty at first. With
+    more `resumes` than the stream of that id it takes it over, else it is ignored.
     """
 
     request: Request
@@ -99,6 +102,14 @@ class TokensEmitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRefused:
+    """A client says that it has more tokens than the worker has drawn: `output_tokens`."""
+
+    request_id: RequestId
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveReported:
     """A move of one of this gateway's requests has ended, either way."""
 
@@ -113,6 +124,7 @@ GatewayEvent = (
     | RequestRejected
     | RequestDisplaced
     | TokensEmitted
+    | ResumeRefused
     | MoveReported
     | TimerFired
 )

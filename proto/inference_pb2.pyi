@@ -110,6 +110,7 @@ class GenerateRequest(_message.Message):
     SKIP_TOKENS_FIELD_NUMBER: _builtins.int
     EMITTED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     RENDERED_AT_S_FIELD_NUMBER: _builtins.int
+    RESUME_KEY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1 to 128 characters of [A-Za-z0-9._:-], refused while a request of that id runs.
     Left out: the gateway makes one. A client that sends a request again appends
@@ -132,6 +133,10 @@ class GenerateRequest(_message.Message):
     """What the chat template takes for the present, seconds since 1970 in UTC. A client
     that sends a chat again repeats what `Accepted` said: templates may write the date
     into the prompt. Left out: now.
+    """
+    resume_key: _builtins.str
+    """A secret of the client's choice, at most 128 characters: who resumes the stream must
+    show it. Left out: whoever knows the id may.
     """
     @_builtins.property
     def chat(self) -> Global___ChatMessages:
@@ -178,10 +183,11 @@ class GenerateRequest(_message.Message):
         skip_tokens: _builtins.int = ...,
         emitted_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         rendered_at_s: _builtins.int | None = ...,
+        resume_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "emitted_token_ids", b"emitted_token_ids", "ignore_eos", b"ignore_eos", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "sampling", b"sampling", "skip_tokens", b"skip_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "emitted_token_ids", b"emitted_token_ids", "ignore_eos", b"ignore_eos", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "resume_key", b"resume_key", "sampling", b"sampling", "skip_tokens", b"skip_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -205,6 +211,44 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class ResumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TOKENS_RECEIVED_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The id in `Accepted`."""
+    tokens_received: _builtins.int
+    """Generated tokens that the client has. Equal to the number of
+    `request.emitted_token_ids`, or to `request.skip_tokens`.
+    """
+    resumes: _builtins.int
+    """Counts the resumes of the stream, from 1: of two calls the one with more has it."""
+    @_builtins.property
+    def request(self) -> Global___GenerateRequest:
+        """The request as it was begun, with the `seed` and the `rendered_at_s` of `Accepted`
+        and the tokens received: a resume depends on nothing that a dead gateway knew.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        tokens_received: _builtins.int = ...,
+        resumes: _builtins.int = ...,
+        request: Global___GenerateRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "request_id", b"request_id", "resumes", b"resumes", "tokens_received", b"tokens_received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
 
 @_typing.final
 class ChatMessages(_message.Message):

@@ -39,6 +39,11 @@ class InferenceStub:
                 request_serializer=splitweave_dot_proto_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=splitweave_dot_proto_dot_inference__pb2.GenerateReply.FromString,
                 _registered_method=True)
+        self.Resume = channel.unary_stream(
+                '/splitweave.v1.Inference/Resume',
+                request_serializer=splitweave_dot_proto_dot_inference__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=splitweave_dot_proto_dot_inference__pb2.GenerateReply.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/splitweave.v1.Inference/Cancel',
                 request_serializer=splitweave_dot_proto_dot_inference__pb2.CancelRequest.SerializeToString,
@@ -61,6 +66,22 @@ class InferenceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Resume(self, request, context):
+        """Goes on with a stream whose gateway, or the way to it, was lost: at any gateway, also
+        the same. A worker that still runs the request sends the rest, nothing is computed
+        again; if none does, prompt and tokens are prefilled anew. The replies are those of
+        Generate, without the tokens that the client has. An earlier call of the stream that
+        is still open ends UNAVAILABLE. Errors are those of Generate, and
+        NOT_FOUND (the request itself is not given: no gateway keeps it for a client),
+        PERMISSION_DENIED (the resume key is not the one the request was begun with),
+        INVALID_ARGUMENT (counts that contradict each other, each named),
+        FAILED_PRECONDITION (more tokens received than were sent; both counts are named, and
+        the request ends).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Ends a request wherever it is and frees its KV blocks. The stream, if one is
         open, finishes with FINISH_REASON_CANCELLED. NOT_FOUND if no such request runs.
@@ -75,6 +96,11 @@ def add_InferenceServicer_to_server(servicer, server):
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=splitweave_dot_proto_dot_inference__pb2.GenerateRequest.FromString,
+                    response_serializer=splitweave_dot_proto_dot_inference__pb2.GenerateReply.SerializeToString,
+            ),
+            'Resume': grpc.unary_stream_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=splitweave_dot_proto_dot_inference__pb2.ResumeRequest.FromString,
                     response_serializer=splitweave_dot_proto_dot_inference__pb2.GenerateReply.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
@@ -109,6 +135,33 @@ class Inference:
             target,
             '/splitweave.v1.Inference/Generate',
             splitweave_dot_proto_dot_inference__pb2.GenerateRequest.SerializeToString,
+            splitweave_dot_proto_dot_inference__pb2.GenerateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/splitweave.v1.Inference/Resume',
+            splitweave_dot_proto_dot_inference__pb2.ResumeRequest.SerializeToString,
             splitweave_dot_proto_dot_inference__pb2.GenerateReply.FromString,
             options,
             channel_credentials,

@@ -44,6 +44,18 @@ class InferenceStub:
     RESOURCE_EXHAUSTED (RetryInfo says when to come back),
     UNAVAILABLE (no worker left; the same request may be sent again).
     """
+    Resume: _grpc.UnaryStreamMultiCallable[_inference_pb2.ResumeRequest, _inference_pb2.GenerateReply]
+    """Goes on with a stream whose gateway, or the way to it, was lost: at any gateway, also
+    the same. A worker that still runs the request sends the rest, nothing is computed
+    again; if none does, prompt and tokens are prefilled anew. The replies are those of
+    Generate, without the tokens that the client has. An earlier call of the stream that
+    is still open ends UNAVAILABLE. Errors are those of Generate, and
+    NOT_FOUND (the request itself is not given: no gateway keeps it for a client),
+    PERMISSION_DENIED (the resume key is not the one the request was begun with),
+    INVALID_ARGUMENT (counts that contradict each other, each named),
+    FAILED_PRECONDITION (more tokens received than were sent; both counts are named, and
+    the request ends).
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelReply]
     """Ends a request wherever it is and frees its KV blocks. The stream, if one is
     open, finishes with FINISH_REASON_CANCELLED. NOT_FOUND if no such request runs.
@@ -59,6 +71,18 @@ class InferenceAsyncStub(InferenceStub):
     model, and for a request id that runs already),
     RESOURCE_EXHAUSTED (RetryInfo says when to come back),
     UNAVAILABLE (no worker left; the same request may be sent again).
+    """
+    Resume: _aio.UnaryStreamMultiCallable[_inference_pb2.ResumeRequest, _inference_pb2.GenerateReply]  # type: ignore[assignment]
+    """Goes on with a stream whose gateway, or the way to it, was lost: at any gateway, also
+    the same. A worker that still runs the request sends the rest, nothing is computed
+    again; if none does, prompt and tokens are prefilled anew. The replies are those of
+    Generate, without the tokens that the client has. An earlier call of the stream that
+    is still open ends UNAVAILABLE. Errors are those of Generate, and
+    NOT_FOUND (the request itself is not given: no gateway keeps it for a client),
+    PERMISSION_DENIED (the resume key is not the one the request was begun with),
+    INVALID_ARGUMENT (counts that contradict each other, each named),
+    FAILED_PRECONDITION (more tokens received than were sent; both counts are named, and
+    the request ends).
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelReply]  # type: ignore[assignment]
     """Ends a request wherever it is and frees its KV blocks. The stream, if one is
@@ -78,6 +102,24 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         model, and for a request id that runs already),
         RESOURCE_EXHAUSTED (RetryInfo says when to come back),
         UNAVAILABLE (no worker left; the same request may be sent again).
+        """
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _inference_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateReply], _abc.AsyncIterator[_inference_pb2.GenerateReply]]:
+        """Goes on with a stream whose gateway, or the way to it, was lost: at any gateway, also
+        the same. A worker that still runs the request sends the rest, nothing is computed
+        again; if none does, prompt and tokens are prefilled anew. The replies are those of
+        Generate, without the tokens that the client has. An earlier call of the stream that
+        is still open ends UNAVAILABLE. Errors are those of Generate, and
+        NOT_FOUND (the request itself is not given: no gateway keeps it for a client),
+        PERMISSION_DENIED (the resume key is not the one the request was begun with),
+        INVALID_ARGUMENT (counts that contradict each other, each named),
+        FAILED_PRECONDITION (more tokens received than were sent; both counts are named, and
+        the request ends).
         """
 
     @_abc_1.abstractmethod

@@ -61,6 +61,10 @@ class Request:
     arrived_ns: int = 0  # at the controller, on its clock; workers order by it
     # Prefix hashes of the prompt's full blocks, chained and salted by tenant.
     block_hashes: tuple[PrefixHash, ...] = ()
+    # How often its client has come back for the stream: the latest call has the most.
+    resumes: int = 0
+    # Digest of the key that a client must show who comes back; 0: none was given.
+    resume_digest: int = 0
 
     @property
     def prompt_tokens(self) -> int:

@@ -34,6 +34,7 @@ class HeldRequest:
     phase: Phase
     known_tokens: int
     output_tokens: int
+    resume_digest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,22 @@ class MoveOrdered:
 class RequestCancelled:
     """Forget the request, also where it is a move's target.
 
-    Only copies of it with an epoch <= `epoch` are meant; None means any.
+    Only copies of it with an epoch <= `epoch` are meant; None means any. From a
+    gateway: only if that is the one that listens; None: from the controller.
     """
 
     request_id: RequestId
     epoch: Epoch | None = None
+    gateway_id: GatewayId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerChanged:
+    """The tokens go to another gateway from now on; its client has the first `from_index`."""
+
+    request_id: RequestId
+    gateway_id: GatewayId
+    from_index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +73,13 @@ class PeerLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamAcked:
-    """The gateway has the whole stream; the worker may forget it."""
+    """The gateway has the whole stream; the worker may forget it.
+
+    From a gateway that does not listen (any more) it means nothing; None: from anyone.
+    """
 
     request_id: RequestId
+    gateway_id: GatewayId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +259,7 @@ WorkerEvent = (
     | RequestAssigned
     | MoveOrdered
     | RequestCancelled
+    | ListenerChanged
     | RoleAssigned
     | ViewAsked
     | PeerLost

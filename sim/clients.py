@@ -37,6 +37,7 @@ class Stream:
     together: int = 0  # tokens that came with the one before: no gap between them
     tries: int = 1  # at gateways that failed it, or died
     hung_up: bool = False
+    resumes: int = 0  # how often its client went to another gateway, or came back
     finish: FinishReason | None = None
     account: StreamAccount | None = None
     error: RejectCode | None = None
@@ -84,7 +85,13 @@ class Clients:
             return None
         have = range(stream.tokens)
         emitted = tuple(0 if stream.truth is None else stream.truth.output(n) for n in have)
-        return replace(stream.request, gateway_id=gateway_id, emitted=emitted)
+        return replace(
+            stream.request, gateway_id=gateway_id, emitted=emitted, resumes=stream.resumes
+        )
+
+    def listens(self, request_id: RequestId, gateway_id: GatewayId) -> bool:
+        """Whether the client is at that gateway: else nobody hears what it says."""
+        return self.streams[request_id].gateway_id == gateway_id
 
     def truth(self, request_id: RequestId) -> TrueStream:
         """The true stream of a request of a checked world."""

@@ -97,6 +97,10 @@ class GatewayParty:
 
     def perform(self, effect: Any) -> None:
         match effect:
+            case DeliverTokens() | EndStream() | FailStream() if not self._clients.listens(
+                effect.request_id, self.gateway_id
+            ):
+                pass  # its client is at another gateway by now
             case DeliverTokens():
                 self._clients.deliver(effect, self._scheduler.now_ns)
             case ToWorker(key=key, event=event):

@@ -177,6 +177,7 @@ class World:
         stream = self.clients.streams[request_id]
         if stream.gateway_id != gone or stream.ended:
             return  # it has been elsewhere since
+        stream.resumes += 1
         last = self.gateway_ids.index(gone)
         stream.gateway_id = self.gateway_ids[(last + 1) % len(self.gateway_ids)]
         self._ask(stream.gateway_id, request_id)

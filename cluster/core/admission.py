@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...proto.cluster_events import GatewayDied, RequestDropped
+from ...proto.cluster_events import RequestDropped
 from ...proto.gateway_events import RejectCode, RequestRejected
 from ...proto.ids import Epoch
 from ...proto.requests import Request
 from ...proto.views import WorkerInfo
-from ...proto.worker_events import GatewayLost
+from .listeners import hear_gateway, tell_listener
 from .placing import place_queued, tell_accepted
 from .recovery import cancel, detach, forget, tell_displaced
 from .requests import RequestState, TrackedRequest
@@ -19,14 +19,17 @@ NS_PER_S = 1_000_000_000
 
 def arrive(cluster: Cluster, request: Request, now_ns: int) -> None:
     """A gateway submits a request, for the first time or again."""
-    cluster.dead_gateways.pop(request.gateway_id, None)
+    hear_gateway(cluster, request.gateway_id)
     tracked = cluster.requests.get(request.request_id)
     if tracked is None:
         _admit(cluster, request, now_ns)
-    elif request.gateway_id in tracked.former:
-        _reject_former(cluster, request, tracked)
-    elif request.gateway_id != tracked.gateway_id:
+    elif request.resume_digest != tracked.resume_digest:
+        message = f"request_id: {request.request_id!r} belongs to another client"
+        _reject(cluster, request, RejectCode.PERMISSION_DENIED, message)
+    elif request.resumes > tracked.resumes:
         _take_over(cluster, tracked, request, now_ns)
+    elif request.gateway_id != tracked.gateway_id:
+        _reject_other(cluster, request, tracked)
     elif request.epoch.attempt > tracked.epoch.attempt:
         _queue_again(cluster, tracked, request, now_ns)
     else:
@@ -38,22 +41,10 @@ def drop(cluster: Cluster, event: RequestDropped, now_ns: int) -> None:
     tracked = cluster.requests.get(event.request_id)
     if tracked is None or tracked.gateway_id != event.gateway_id:
         return
+    if tracked.orphaned_ns is not None:
+        return  # a late word of the dead gateway, or its next life does not know the request
     cancel(cluster, tracked)
     forget(cluster, tracked, "the request has ended")
-    place_queued(cluster, now_ns)
-
-
-def gateway_died(cluster: Cluster, event: GatewayDied, now_ns: int) -> None:
-    """Nobody listens to its requests any more: they end everywhere."""
-    gateways = cluster.dead_gateways
-    gateways[event.gateway_id] = None
-    while len(gateways) > cluster.limits.gateways_max:
-        del gateways[next(iter(gateways))]
-    for record in cluster.members.living():
-        cluster.tell_worker(record.key, GatewayLost(gateway_id=event.gateway_id))
-    for tracked in cluster.requests.all():
-        if tracked.gateway_id == event.gateway_id:
-            forget(cluster, tracked, f"gateway {event.gateway_id} is dead")
     place_queued(cluster, now_ns)
 
 
@@ -147,17 +138,34 @@ def _queue_again(cluster: Cluster, tracked: TrackedRequest, request: Request, no
 
 
 def _take_over(cluster: Cluster, tracked: TrackedRequest, request: Request, now_ns: int) -> None:
-    """The client came back through another gateway."""
-    former = replace(request, gateway_id=tracked.gateway_id, epoch=tracked.epoch)
-    message = f"request {request.request_id} goes on at gateway {request.gateway_id}"
-    _reject(cluster, former, RejectCode.UNAVAILABLE, message)
-    above = cluster.requests.take_over(tracked, request)
+    """The client came back: what runs goes on as it is, with another listener."""
+    if request.gateway_id != tracked.gateway_id:
+        former = replace(
+            request,
+            gateway_id=tracked.gateway_id,
+            epoch=tracked.epoch,
+            resumes=tracked.resumes,
+        )
+        _reject_other(cluster, former, request)
+    attempt = tracked.epoch.attempt
+    if tracked.state is RequestState.ASSIGNED and request.epoch.attempt <= attempt:
+        cluster.requests.listen(tracked, request)
+        tell_listener(cluster, tracked)
+        tell_accepted(cluster, tracked)
+        return
+    above = replace(request, epoch=Epoch(max(request.epoch.attempt, attempt + 1)))
     _queue_again(cluster, tracked, above, now_ns)
 
 
-def _reject_former(cluster: Cluster, request: Request, tracked: TrackedRequest) -> None:
-    message = f"request {request.request_id} goes on at gateway {tracked.gateway_id}"
-    _reject(cluster, request, RejectCode.UNAVAILABLE, message)
+def _reject_other(cluster: Cluster, request: Request, now: TrackedRequest | Request) -> None:
+    """A gateway that is not, or not any more, the one that the client listens at."""
+    name, there = request.request_id, now.gateway_id
+    if request.resumes == now.resumes:
+        message = f"request_id: {name!r} runs already, at gateway {there}"
+        _reject(cluster, request, RejectCode.INVALID_ARGUMENT, message)
+    else:
+        message = f"request {name} goes on at gateway {there}"
+        _reject(cluster, request, RejectCode.UNAVAILABLE, message)
 
 
 def _answer(cluster: Cluster, tracked: TrackedRequest, request: Request) -> None:

@@ -23,11 +23,12 @@ from ...proto.effects import ClusterEffect
 from ...proto.ids import RequestId, WorkerKey
 from ...proto.timers import SetTimer, TimerFired, TimerKey
 from ..policy.placement import PlacementPolicy
-from .admission import arrive, drop, gateway_died, reject_hopeless, reject_overdue
+from .admission import arrive, drop, reject_hopeless, reject_overdue
 from .asks import drain_asked, migrate_asked, role_asked
 from .drain import finish_drains
 from .heartbeat import bury_silent, lost, registered, viewed
 from .limits import ClusterLimits
+from .listeners import end_orphans, gateway_died
 from .membership import Standing
 from .migrate import end_silent, order_due
 from .placing import place_queued
@@ -107,6 +108,7 @@ class ClusterCore:
         bury_silent(cluster, now_ns)
         end_silent(cluster, now_ns)
         tell_displaced_again(cluster, now_ns)
+        end_orphans(cluster, now_ns)
         cluster.bookings.expire(now_ns)
         reject_overdue(cluster, now_ns)
         reject_hopeless(cluster, now_ns)

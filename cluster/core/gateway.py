@@ -15,6 +15,7 @@ from ...proto.gateway_events import (
     RequestAccepted,
     RequestDisplaced,
     RequestRejected,
+    ResumeRefused,
     StopFound,
     TokenChunk,
     TokensEmitted,
@@ -40,6 +41,7 @@ class GatewayCore:
         self._streams: dict[RequestId, Stream] = {}
         self._settling = Settling(limits, self._orders)
         self._ended: dict[RequestId, int] = {}  # to the last attempt, bounded, oldest first
+        self._born_ns: int | None = None  # its first step
 
     def __len__(self) -> int:
         return len(self._streams) + len(self._settling)
@@ -57,9 +59,16 @@ class GatewayCore:
             return "submitting"
         return "streaming" if stream.tokens else "waiting"
 
-    def step(self, event: GatewayEvent, now_ns: int) -> list[GatewayEffect]:
+    def resume_digest(self, request_id: RequestId) -> int | None:
+        """What a client must show who takes the open stream of that id over; None: none is open."""
+        stream = self._streams.get(request_id) or self._settling.noted(request_id)
+        return None if stream is None else stream.request.resume_digest
+
+    def step(self, event: GatewayEvent, now_ns: int) -> list[GatewayEffect]:  # noqa: C901
         """Take one fact; the orders that follow from it, in order."""
         self._orders.out = []
+        if self._born_ns is None:
+            self._born_ns = now_ns
         match event:
             case TokensEmitted():
                 for chunk in event.chunks:
@@ -68,6 +77,8 @@ class GatewayCore:
                 self._open(event, now_ns)
             case RequestAccepted():
                 self._accepted(event, now_ns)
+            case ResumeRefused():
+                self._resume_refused(event)
             case MoveReported():
                 self._note_move(event)
             case ClientGone():
@@ -98,7 +109,10 @@ class GatewayCore:
         request, limits = event.request, self._limits
         request_id = request.request_id
         if request_id in self._streams:
-            return  # the running one goes on; fronts ask `knows` first
+            self._resume_here(self._streams[request_id], event, now_ns)
+            return
+        if request.resumes:
+            self._settling.forget(request_id)  # its call is not the one that listens now
         self._settling.give_up(request_id)
         if len(self._streams) >= limits.streams_max:
             message = f"{len(self._streams)} streams are open (streams_max {limits.streams_max})"
@@ -111,8 +125,12 @@ class GatewayCore:
                 request_id, RejectCode.DEADLINE_EXCEEDED, "the deadline is over", None
             )
             return
-        # An id used again starts above all epochs of its old life.
-        attempt = max(request.epoch.attempt, self._ended.pop(request_id, -1) + 1)
+        # An id used again starts above all epochs of its old life; a stream that is resumed
+        # goes on in whichever attempt runs, which the controller names.
+        ended = self._ended.pop(request_id, -1)
+        attempt = (
+            request.epoch.attempt if request.resumes else max(request.epoch.attempt, ended + 1)
+        )
         stream = Stream(
             request=request,
             newest=Epoch(attempt),
@@ -132,6 +150,31 @@ class GatewayCore:
         else:
             self._submit(stream, now_ns)
 
+    def _resume_here(self, stream: Stream, event: GenerateAsked, now_ns: int) -> None:
+        """The client is back before its old call was seen to end: the new one has the stream."""
+        request = event.request
+        if request.resumes <= stream.request.resumes:
+            return  # the running one goes on; fronts ask `knows` first
+        if len(request.emitted) > stream.next_index:
+            self._ahead(stream, len(request.emitted), stream.next_index)
+            return
+        stream.resume(request, event.deadline_ns)
+        if event.deadline_ns is None:
+            self._orders.clear_timer(DEADLINE, stream.request_id)
+        else:
+            self._orders.set_timer(DEADLINE, stream.request_id, event.deadline_ns)
+        self._submit(stream, now_ns)
+
+    def _resume_refused(self, event: ResumeRefused) -> None:
+        stream = self._streams.get(event.request_id)
+        if stream is not None and stream.next_index > event.output_tokens and not stream.tokens:
+            self._ahead(stream, stream.next_index, event.output_tokens)
+
+    def _ahead(self, stream: Stream, received: int, sent: int) -> None:
+        """Client and service disagree about the stream: it ends everywhere."""
+        message = f"tokens_received: is {received}, but only {sent} tokens were sent"
+        self._fail(stream, RejectCode.FAILED_PRECONDITION, message, None)
+
     def _submit(self, stream: Stream, now_ns: int) -> None:
         stream.submitting = True
         stream.submits += 1
@@ -143,7 +186,8 @@ class GatewayCore:
     def _take_chunk(self, worker: WorkerKey, chunk: TokenChunk, now_ns: int) -> None:
         stream = self._streams.get(chunk.request_id)
         if stream is None:
-            self._orders.stop_worker(worker, chunk.request_id, chunk.epoch)
+            if not self._may_come_back(chunk.request_id, now_ns):
+                self._orders.stop_worker(worker, chunk.request_id, chunk.epoch)
             return
         if not stream.hear(worker, chunk.epoch):
             return
@@ -162,6 +206,12 @@ class GatewayCore:
         if chunk.finish is not None:
             self._complete(stream, chunk.finish, now_ns)
 
+    def _may_come_back(self, request_id: RequestId, now_ns: int) -> bool:
+        """Whether it may be a stream of this gateway's former life, whose client is on its way."""
+        assert self._born_ns is not None
+        young = now_ns - self._born_ns < self._limits.resume_grace_ns
+        return young and request_id not in self._ended
+
     def _ask_again(self, stream: Stream, now_ns: int) -> None:
         """Tokens are missing. Asked at most once per `resend_ns`."""
         asked_ns = stream.asked_ns
@@ -175,7 +225,8 @@ class GatewayCore:
     def _accepted(self, event: RequestAccepted, now_ns: int) -> None:
         stream = self._streams.get(event.request_id)
         if stream is None:
-            self._orders.drop(event.request_id)
+            if not self._may_come_back(event.request_id, now_ns):
+                self._orders.drop(event.request_id)
             return
         if event.epoch.attempt < stream.newest.attempt:
             return
@@ -205,7 +256,8 @@ class GatewayCore:
     def _displaced(self, event: RequestDisplaced, now_ns: int) -> None:
         stream = self._streams.get(event.request_id)
         if stream is None:
-            self._orders.drop(event.request_id)
+            if not self._may_come_back(event.request_id, now_ns):
+                self._orders.drop(event.request_id)
         elif event.epoch >= stream.newest:
             self._start_again(stream, event.epoch.attempt, event.reason, now_ns)
 

@@ -54,22 +54,25 @@ class GatewayOrders:
     def ack(self, stream: Stream) -> None:
         """The worker that sent the last token may forget the request."""
         if stream.worker is not None:
-            acked = StreamAcked(request_id=stream.request_id)
+            acked = StreamAcked(request_id=stream.request_id, gateway_id=self._gateway_id)
             self.out.append(ToWorker(stream.worker, acked))
 
     def cancel_at_worker(self, stream: Stream) -> None:
         """The worker that was heard last shall stop. The controller tells all others."""
         if stream.worker is not None:
             cancelled = RequestCancelled(
-                request_id=stream.request_id, epoch=through(stream.newest.attempt)
+                request_id=stream.request_id,
+                epoch=through(stream.newest.attempt),
+                gateway_id=self._gateway_id,
             )
             self.out.append(ToWorker(stream.worker, cancelled))
 
     def stop_worker(self, worker: WorkerKey, request_id: RequestId, epoch: Epoch) -> None:
         """It sends tokens of a stream that is not open here."""
-        self.out.append(ToWorker(worker, StreamAcked(request_id=request_id)))
-        cancelled = RequestCancelled(request_id=request_id, epoch=epoch)
-        self.out.append(ToWorker(worker, cancelled))
+        gateway_id = self._gateway_id
+        acked = StreamAcked(request_id=request_id, gateway_id=gateway_id)
+        cancelled = RequestCancelled(request_id=request_id, epoch=epoch, gateway_id=gateway_id)
+        self.out += [ToWorker(worker, acked), ToWorker(worker, cancelled)]
 
     def end(self, stream: Stream, finish: FinishReason, output_tokens: int) -> None:
         """The client's stream is complete."""

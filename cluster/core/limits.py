@@ -55,6 +55,9 @@ class ClusterLimits:
     gateways_max: int = 1_024
     # Operators' asks that wait for an answer.
     asks_max: int = 256
+    # How long the requests of a dead gateway run on, for their clients to come back through
+    # another. Low: what a client resumes late is computed again. High: they run for nobody.
+    resume_grace_ns: int = 10 * S
     # Ended requests remembered, so that a late view does not bring one back.
     ended_max: int = 20_000
     # Requests whose moves are remembered for `status --request`, ended ones included, and
@@ -94,6 +97,9 @@ class GatewayLimits:
     streams_max: int = 1_024
     # What a client that was refused for it is told to wait.
     retry_after_ns: int = 1 * S
+    # How long a new gateway leaves alone what workers still send to its former life: the
+    # clients of that life come back within it.
+    resume_grace_ns: int = 10 * S
     # Ended ids remembered, so that an id used again starts above its old epochs.
     ended_max: int = 20_000
     # Longest wait, after the last token, for the report of a move that has committed. Low:

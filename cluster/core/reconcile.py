@@ -11,6 +11,7 @@ from ...proto.move import MoveKind, MoveReport, Stage
 from ...proto.views import HeldRequest, Phase
 from ...proto.worker_events import GatewayLost, RequestCancelled
 from .drain import finish_drains
+from .listeners import adopted, check_listener
 from .membership import Standing, WorkerRecord
 from .migrate import end_move, note_abort
 from .placing import place_queued
@@ -29,6 +30,7 @@ def reconcile(cluster: Cluster, record: WorkerRecord, now_ns: int) -> None:
         elif tracked.epoch.attempt > held.epoch.attempt:
             _cancel(cluster, record, held, through(held.epoch.attempt))
         elif tracked.owner == record.key:
+            check_listener(cluster, record, tracked, held)
             _note(cluster, tracked, held, now_ns)
         else:
             _meet_elsewhere(cluster, record, tracked, held, now_ns)
@@ -105,6 +107,7 @@ def _meet_unknown(cluster: Cluster, record: WorkerRecord, held: HeldRequest, now
         cluster.tell_worker(record.key, GatewayLost(gateway_id=held.gateway_id))
     elif len(cluster.requests) < cluster.limits.requests_max:
         tracked = cluster.requests.adopt(held, record.key, now_ns)
+        adopted(cluster, tracked)
         _note(cluster, tracked, held, now_ns)
 
 
@@ -146,6 +149,7 @@ def _adopt(
             )
     cluster.queue.remove(tracked)
     cluster.requests.adopt(held, record.key, now_ns)
+    check_listener(cluster, record, tracked, held)
     tracked.aborts = tracked.next_move_ns = 0
     _note(cluster, tracked, held, now_ns)
 

@@ -32,6 +32,7 @@ def forget(cluster: Cluster, tracked: TrackedRequest, why: str) -> None:
     """The request has ended, as far as the controller is concerned."""
     cluster.traces.ended(tracked)
     detach(cluster, tracked, why)
+    cluster.orphans.pop(tracked.request_id, None)
     cluster.requests.forget(tracked)
 
 

@@ -10,7 +10,7 @@ the prompt. A worker's view can bring in a request that nobody submitted here
 (adoption after a restart), as ASSIGNED.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ...proto.ids import Epoch, GatewayId, RequestId, WorkerKey
@@ -63,7 +63,10 @@ class TrackedRequest:
     aborts: int = 0  # moves in a row that came to nothing
     next_move_ns: int = 0
     tells: int = 0  # times its gateway was told that it is displaced
-    former: tuple[GatewayId, ...] = ()  # gateways that lost it to another one
+    resumes: int = 0  # how often its client has come back
+    resume_digest: int = 0
+    client_tokens: int = 0  # that its client had when it came back last
+    orphaned_ns: int | None = None  # since when its gateway is dead and no other has it
 
     @property
     def movable(self) -> bool:
@@ -121,12 +124,14 @@ class Requests:
                 epoch=request.epoch,
                 prompt_tokens=request.prompt_tokens,
                 arrived_ns=now_ns,
+                resume_digest=request.resume_digest,
             )
             self._by_id[request.request_id] = tracked
             self._ended.pop(request.request_id, None)
         self._enter(tracked, RequestState.QUEUED, now_ns)
-        tracked.epoch, tracked.gateway_id = request.epoch, request.gateway_id
+        tracked.epoch = request.epoch
         tracked.request = request
+        self.listen(tracked, request)
         tracked.known_tokens, tracked.output_tokens = request.known_tokens, len(request.emitted)
         return tracked
 
@@ -146,6 +151,7 @@ class Requests:
                 epoch=held.epoch,
                 prompt_tokens=held.known_tokens - held.output_tokens,
                 arrived_ns=now_ns,
+                resume_digest=held.resume_digest,
             )
             self._by_id[held.request_id] = tracked
         self.assign(tracked, owner, now_ns)
@@ -172,11 +178,10 @@ class Requests:
         if len(self._ended) > self._ended_max:
             del self._ended[next(iter(self._ended))]
 
-    def take_over(self, tracked: TrackedRequest, request: Request) -> Request:
-        """The client came back through another gateway: the request above all it was."""
-        tracked.former = (*tracked.former, tracked.gateway_id)[-4:]
-        attempt = max(request.epoch.attempt, tracked.epoch.attempt + 1)
-        return replace(request, epoch=Epoch(attempt))
+    def listen(self, tracked: TrackedRequest, request: Request) -> None:
+        """Its tokens go to the gateway that submits it."""
+        tracked.gateway_id, tracked.resumes = request.gateway_id, request.resumes
+        tracked.client_tokens, tracked.orphaned_ns = len(request.emitted), None
 
     def check(self) -> None:
         """Programmer's errors only: the indexes say what the requests say."""

@@ -62,6 +62,11 @@ class Settling:
             self._orders.clear_timer(ACCOUNT, request_id)
             self.give_up(request_id)
 
+    def forget(self, request_id: RequestId) -> None:
+        """Its client has come back in another call: this one tells no end."""
+        if self._streams.pop(request_id, None) is not None:
+            self._orders.clear_timer(ACCOUNT, request_id)
+
     def give_up(self, request_id: RequestId) -> None:
         """It waits no longer: the account says what is known."""
         settled = self._streams.pop(request_id, None)
@@ -74,4 +79,5 @@ class Settling:
         attempt = stream.newest.attempt
         committed = [m for m in moves if m.outcome is Stage.COMMITTED]
         reported = sum(move.epoch.attempt == attempt for move in committed)
-        return reported >= stream.newest.hop or len(moves) >= self._limits.moves_max
+        expected = stream.newest.hop - stream.hops_before
+        return reported >= expected or len(moves) >= self._limits.moves_max

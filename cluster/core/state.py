@@ -2,7 +2,7 @@
 
 from ...proto.effects import AnswerAsk, ClusterEffect, ToGateway, ToWorker
 from ...proto.gateway_events import GatewayEvent
-from ...proto.ids import GatewayId, WorkerKey
+from ...proto.ids import GatewayId, RequestId, WorkerKey
 from ...proto.move import MoveReport
 from ...proto.worker_events import WorkerEvent
 from ..policy.placement import PlacementPolicy
@@ -35,7 +35,11 @@ class Cluster:
         self.drains: dict[WorkerKey, list[str]] = {}
         # Unknown lives that a worker waits for, and since when. Bounded, oldest first.
         self.unheard: dict[WorkerKey, int] = {}
-        self.dead_gateways: dict[GatewayId, None] = {}  # bounded, oldest first
+        # Gateways that died lately, whose requests still run, by when; then for good.
+        # Both bounded, oldest first.
+        self.dying_gateways: dict[GatewayId, int] = {}
+        self.dead_gateways: dict[GatewayId, None] = {}
+        self.orphans: dict[RequestId, int] = {}  # when they became that; stale ones too
         self.out: list[ClusterEffect] = []
 
     def tell_worker(self, key: WorkerKey, event: WorkerEvent) -> None:
@@ -71,5 +75,9 @@ class Cluster:
             assert held.owner is not None, move.order
         for key in self.drains:
             assert self.members.current(key) is not None, key
+        assert len(self.dying_gateways) <= self.limits.gateways_max, self.dying_gateways
+        assert len(self.dead_gateways) <= self.limits.gateways_max, self.dead_gateways
+        for tracked in self.requests.all():
+            assert tracked.orphaned_ns in (None, self.orphans.get(tracked.request_id)), tracked
         asks = sum(len(ids) for ids in self.drains.values()) + self.moves.asks()
         assert asks <= self.limits.asks_max, asks

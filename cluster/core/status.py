@@ -56,14 +56,29 @@ class MoveStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """One gateway, as the shell saw it last. `state`: serving, starting, silent, dead."""
+
+    gateway_id: GatewayId
+    state: str
+    address: str = ""
+    streams: int = 0
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
-    """Workers by id, the dead included; requests and moves oldest first."""
+    """Workers by id, the dead included; requests and moves oldest first.
+
+    `gateways` is the shell's to fill in: the core knows nothing of processes.
+    """
 
     workers: tuple[WorkerStatus, ...]
     requests: tuple[RequestStatus, ...]
     moves: tuple[MoveStatus, ...]
     queue_len: int
     uptime_ns: int
+    gateways: tuple[GatewayStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class Stream:
     submits: int = 0  # in a row, without an answer
     stalls: int = 0  # in a row, without progress
     submitting: bool = True  # its submit timer runs
+    hops_before: int = 0  # of the newest attempt, at the gateway that it was resumed from
     asked_ns: int | None = None  # when missing tokens were last asked for
 
     @property
@@ -49,6 +50,14 @@ class Stream:
         """The request with all that the client has, at the newest epoch."""
         emitted = (*self.request.emitted, *self.tokens)
         return replace(self.request, emitted=emitted, epoch=self.newest)
+
+    def resume(self, request: Request, deadline_ns: int | None) -> None:
+        """Its client asks anew, with what it has: perhaps less than was delivered."""
+        self.request, self.deadline_ns = request, deadline_ns
+        self.tokens.clear()
+        self.next_index = len(request.emitted)
+        self.first_token_ns = self.last_token_ns = None
+        self.asked_ns = None
 
     def finish(self) -> FinishReason | None:
         """Why nothing is left to generate, if the client has it all."""
@@ -71,6 +80,7 @@ class Stream:
     def see(self, epoch: Epoch) -> None:
         """Someone speaks at `epoch`. An attempt that was raised elsewhere is not one of ours."""
         if epoch > self.newest:
+            self.hops_before = epoch.hop if self.request.resumes and not self.tokens else 0
             self.first_attempt += epoch.attempt - self.newest.attempt
             self.newest = epoch
             self.asked_ns = None
@@ -79,6 +89,7 @@ class Stream:
         """Begin one more attempt: nobody speaks for the stream but those who run it."""
         self.first_attempt += attempt - self.newest.attempt - 1
         self.newest = Epoch(attempt)
+        self.hops_before = 0
         self.worker = self.asked_ns = None
         self.submits = self.stalls = 0
 

@@ -15,10 +15,11 @@ from ...workers.live.post import CONTROLLER, gateway_name, worker_name
 from .config import ClusterConfig, ConfigError, PoolConfig
 from .controller import controller_class
 from .gateway_actor import gateway_class
+from .gateways import gateway_setups
 from .model_path import check_model
 from .ray_session import connect, session_folder
 from .resources import check_resources
-from .setups import controller_setup, gateway_setup, worker_setup
+from .setups import controller_setup, worker_setup
 
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 30.0
@@ -36,15 +37,18 @@ class Actors:
     """Handles of everything we started; ours to end."""
 
     controller: Any
-    gateway: Any
+    gateways: dict[GatewayId, Any]
     workers: dict[WorkerId, Any]
 
     def all(self) -> list[Any]:
-        return [self.gateway, *self.workers.values(), self.controller]
+        return [*self.gateways.values(), *self.workers.values(), self.controller]
 
 
 class LiveCluster:
-    """A running cluster. `stop()` leaves no process of it behind."""
+    """A running cluster. `stop()` leaves no process of it behind.
+
+    `address` is where a client finds it: host:port of each gateway, separated by commas.
+    """
 
     def __init__(self, config: ClusterConfig, actors: Actors, address: str, embedded: bool) -> None:
         self.config = config
@@ -75,7 +79,7 @@ class LiveCluster:
             undo.callback(lambda: _end(actors, embedded))
             check_resources(config)
             actors = _create(config)
-            address = _await_gateway(actors)
+            address = ",".join(_await_gateway(*named) for named in actors.gateways.items())
             _await_workers(config, actors, progress)
             undo.pop_all()  # it stands: nothing to undo
         return cls(config, actors, address, embedded)
@@ -89,7 +93,8 @@ class LiveCluster:
         if ray.is_initialized():
             # Whatever goes wrong here: it is killed next anyway.
             with contextlib.suppress(RayError, TimeoutError):
-                ray.get(self.actors.gateway.stop.remote(STOP_GRACE_S), timeout=STOP_GRACE_S + 6)
+                stops = [g.stop.remote(STOP_GRACE_S) for g in self.actors.gateways.values()]
+                ray.get(stops, timeout=STOP_GRACE_S + 6)
         _end(self.actors, self._embedded)
 
 
@@ -100,10 +105,9 @@ def _create(config: ClusterConfig) -> Actors:
         for pool in config.pools
         for index in range(pool.count)
     ]
-    gateway_id = GatewayId("gateway-0")
+    for_gateways = gateway_setups(config)
     # Every setup before any actor: a config that cannot work leaves nothing running.
-    for_controller = controller_setup(config, tuple(w for w, _ in worker_ids), (gateway_id,))
-    for_gateway = gateway_setup(config, gateway_id)
+    for_controller = controller_setup(config, tuple(w for w, _ in worker_ids), tuple(for_gateways))
     for_workers = {w: (pool, worker_setup(config, pool, w)) for w, pool in worker_ids}
     named: dict[str, Any] = {"namespace": namespace}
     try:
@@ -112,14 +116,17 @@ def _create(config: ClusterConfig) -> Actors:
         raise ConfigError(
             f"ray.namespace: a cluster named {namespace} runs here already; choose another"
         ) from None
-    gateway = gateway_class().options(name=gateway_name(gateway_id), **named).remote(for_gateway)
+    gateways = {
+        gateway_id: gateway_class().options(name=gateway_name(gateway_id), **named).remote(setup)
+        for gateway_id, setup in for_gateways.items()
+    }
     workers = {
         worker_id: worker_class()
         .options(name=worker_name(worker_id), **named, **_ray_options(pool))
         .remote(setup)
         for worker_id, (pool, setup) in for_workers.items()
     }
-    return Actors(controller, gateway, workers)
+    return Actors(controller, gateways, workers)
 
 
 def _ray_options(pool: PoolConfig) -> dict[str, Any]:
@@ -142,26 +149,26 @@ def _ray_options(pool: PoolConfig) -> dict[str, Any]:
     return options
 
 
-def _await_gateway(actors: Actors) -> str:
+def _await_gateway(gateway_id: GatewayId, handle: Any) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        address, error = _gateway_address(actors)
+        address, error = _gateway_address(gateway_id, handle)
         if error:
             raise ConfigError(error)
         if address:
             return address
         time.sleep(POLL_S)
     raise ConfigError(
-        f"the gateway did not listen within {START_TIMEOUT_S:g} s; "
+        f"{gateway_id} did not listen within {START_TIMEOUT_S:g} s; "
         f"Ray's logs: {session_folder()}/logs"
     )
 
 
-def _gateway_address(actors: Actors) -> tuple[str, str]:
+def _gateway_address(gateway_id: GatewayId, handle: Any) -> tuple[str, str]:
     try:
-        address, error = ray.get(actors.gateway.address.remote(), timeout=ANSWER_TIMEOUT_S)
+        address, error = ray.get(handle.address.remote(), timeout=ANSWER_TIMEOUT_S)
     except RayActorError as failure:
-        raise ConfigError(f"the gateway died at start: {failure}") from None
+        raise ConfigError(f"{gateway_id} died at start: {failure}") from None
     except GetTimeoutError:
         return "", ""  # slow: the deadline bounds that
     return str(address), str(error)

@@ -20,6 +20,7 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(ge=1)]
 SECONDS_MAX = 1_000_000  # eleven days; infinity is none
 Seconds = Annotated[float, Field(gt=0, le=SECONDS_MAX)]
+PORT_MAX = 65535
 SHARE_MAX = 1_000_000  # of a Ray resource
 Share = Annotated[float, Field(ge=0, le=SHARE_MAX)]
 
@@ -116,10 +117,18 @@ class SloConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GatewayConfig:
-    """The gRPC front."""
+    """The gRPC fronts. A client that is given all their addresses outlives the loss of any."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=7070, ge=0, le=65535, description="Port; 0 picks a free one.")
+    count: Positive = Field(
+        default=1, le=64, description="Gateways. With two or more a stream outlives any of them."
+    )
+    port: int = Field(
+        default=7070,
+        ge=0,
+        le=65535,
+        description="Port of the first; the others listen at the next ones. 0 picks free ones.",
+    )
     streams_max: Positive = Field(default=1024, description="Open streams per gateway.")
     stall_s: float = Field(
         default=10.0,
@@ -127,6 +136,15 @@ class GatewayConfig:
         le=SECONDS_MAX,
         description="Seconds without progress before the gateway asks again; above 0.2.",
     )
+    resume_grace_s: Seconds = Field(
+        default=10.0,
+        description="How long the requests of a dead gateway run on for clients that resume.",
+    )
+
+    def __post_init__(self) -> None:
+        last = self.port + self.count - 1
+        if self.port and last > PORT_MAX:
+            raise ValueError(f"port + count - 1 ({last}) exceeds {PORT_MAX}")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -25,12 +25,14 @@ from ...workers.live.post import Post, gateway_name, worker_name
 from ...workers.live.recording import open_recorder
 from ..core.core import ClusterCore
 from ..core.limits import ClusterLimits
-from ..core.status import ClusterStatus, RequestTrace
+from ..core.status import ClusterStatus, GatewayStatus, RequestTrace
 from ..policy.placement import PlacementPolicy
 from .move_metrics import MoveMetrics
 
 log = logging.getLogger(__name__)
 GATEWAY_WATCH_S = 1.0
+GATEWAY_ANSWER_S = 2.0
+DEAD = "dead"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,10 @@ class Controller:
         self._setup = setup
         self._core = ClusterCore(setup.limits, setup.policy, setup.block_tokens)
         self._metrics = MoveMetrics()
+        self._gateways = {
+            gateway_id: GatewayStatus(gateway_id=gateway_id, state="starting")
+            for gateway_id in setup.gateway_ids
+        }
         self._early: list[Any] = []
         self._shell: CoreShell | None = None
         self._thread = LoopThread("controller", self._main)
@@ -99,7 +105,8 @@ class Controller:
         return self._core.trace(request_id, time.monotonic_ns())
 
     async def _status(self) -> ClusterStatus:
-        return self._core.status(time.monotonic_ns())
+        status = self._core.status(time.monotonic_ns())
+        return replace(status, gateways=tuple(self._gateways.values()))
 
     def _perform(self, effect: ClusterEffect) -> None:
         match effect:
@@ -123,17 +130,32 @@ class Controller:
             ray.kill(handle, no_restart=True)
 
     async def _watch(self, gateway_id: GatewayId) -> None:
-        """Tells the core when a gateway's process is gone."""
+        """Looks at a gateway's process for ever; tells the core when it is gone."""
         while True:
             await asyncio.sleep(GATEWAY_WATCH_S)
-            handle = self._post.handle(gateway_name(gateway_id))
-            if handle is None:
-                continue
-            try:
-                await asyncio.wrap_future(handle.pid.remote().future())
-            except RayActorError:
+            before = self._gateways[gateway_id]
+            seen = await self._look(gateway_id)
+            self._gateways[gateway_id] = seen
+            replaced = before.pid and seen.pid and before.pid != seen.pid
+            if seen.state == DEAD or replaced:
                 assert self._shell is not None
                 self._shell.post(GatewayDied(gateway_id=gateway_id))
+
+    async def _look(self, gateway_id: GatewayId) -> GatewayStatus:
+        handle: Any = self._post.handle(gateway_name(gateway_id))
+        if handle is None:
+            return GatewayStatus(gateway_id=gateway_id, state="starting")
+        asked = asyncio.wrap_future(handle.look.remote().future())
+        try:
+            pid, address, streams = await asyncio.wait_for(asked, GATEWAY_ANSWER_S)
+        except RayActorError:
+            return GatewayStatus(gateway_id=gateway_id, state=DEAD)
+        except TimeoutError:
+            return replace(self._gateways[gateway_id], state="silent")
+        state = "serving" if address else "starting"
+        return GatewayStatus(
+            gateway_id=gateway_id, state=state, address=address, streams=streams, pid=pid
+        )
 
 
 class ControllerActor:

@@ -46,14 +46,19 @@ class LiveStreams:
         self._shell = shell
         self._core = core
         self._queues: dict[RequestId, asyncio.Queue[StreamItem]] = {}
+        self._leaving = False
 
     def knows(self, request_id: RequestId) -> bool:
         return self._core.knows(request_id)
 
+    def resume_digest(self, request_id: RequestId) -> int | None:
+        return self._core.resume_digest(request_id)
+
     async def open(self, request: Request, deadline_ns: int | None) -> AsyncIterator[StreamItem]:
         """The stream's items in order; its last is EndStream or FailStream.
 
-        An iterator closed before that cancels the request everywhere.
+        An iterator closed before that cancels the request everywhere, unless a later
+        call has the stream, or the gateway leaves.
         """
         # Bounded by max_tokens: at most one item per token.
         queue: asyncio.Queue[StreamItem] = asyncio.Queue()
@@ -66,9 +71,13 @@ class LiveStreams:
                 ended = isinstance(item, EndStream | FailStream)
                 yield item
         finally:
-            self._queues.pop(request.request_id, None)
-            if not ended:
-                self.client_gone(request.request_id)
+            if self._queues.get(request.request_id) is queue:
+                del self._queues[request.request_id]
+                if not ended and not self._leaving:
+                    self.client_gone(request.request_id)
+
+    def leave(self) -> None:
+        self._leaving = True
 
     def stop_found(self, request_id: RequestId, output_tokens: int) -> None:
         self._shell.post(StopFound(request_id=request_id, output_tokens=output_tokens))
@@ -165,6 +174,11 @@ class Gateway:
     def address(self) -> tuple[str, str]:
         """(host:port once it listens, why it does not)."""
         return self._bound, self._error
+
+    @property
+    def streams_open(self) -> int:
+        """Streams of clients that have not ended."""
+        return len(self._core)
 
     def stop(self, grace_s: float) -> None:
         """Stop listening; streams in flight get `grace_s` seconds."""

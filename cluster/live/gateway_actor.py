@@ -33,6 +33,10 @@ class GatewayActor:
         """(host:port once it listens, why it does not)."""
         return self._gateway.address()
 
+    def look(self) -> tuple[int, str, int]:
+        """(pid, host:port or empty, open streams): what the controller shows of it."""
+        return os.getpid(), self._gateway.address()[0], self._gateway.streams_open
+
     def stop(self, grace_s: float) -> None:
         """Stop listening; streams in flight get `grace_s` seconds."""
         self._gateway.stop(grace_s)

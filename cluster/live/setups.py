@@ -23,6 +23,7 @@ def controller_setup(
             queue_ns_max=_ns(limits.queue_s_max),
             suspect_after_ns=_ns(limits.suspect_after_s),
             dead_after_ns=_ns(limits.dead_after_s),
+            resume_grace_ns=_ns(config.gateway.resume_grace_s),
         ),
         policy=_policy(config),
         block_tokens=config.budgets.block_tokens,
@@ -47,7 +48,9 @@ def gateway_setup(config: ClusterConfig, gateway_id: GatewayId) -> GatewaySetup:
         namespace=config.ray.namespace,
         gateway_id=gateway_id,
         limits=GatewayLimits(
-            streams_max=config.gateway.streams_max, stall_ns=_ns(config.gateway.stall_s)
+            streams_max=config.gateway.streams_max,
+            stall_ns=_ns(config.gateway.stall_s),
+            resume_grace_ns=_ns(config.gateway.resume_grace_s),
         ),
         model_path=str(path),
         model_name=name,

@@ -157,4 +157,5 @@ async def test_a_stream_that_ends_without_its_end_goes_on_elsewhere(connect: Con
         _, result = await connect(one, two).stream("x", request_id="r")
     assert (result.text, result.retries) == ("0,1,2,", 1)
     (again,) = two.requests
-    assert (again.request_id, list(again.emitted_token_ids)) == ("r:retry-1", [100, 101])
+    assert (two.methods, again.tokens_received, again.resumes) == (["Resume"], 2, 1)
+    assert list(again.request.emitted_token_ids) == [100, 101]

@@ -120,7 +120,8 @@ async def test_a_retry_asks_only_for_what_is_missing_with_the_seed_in_force(
     first, second = script.opened
     assert second.emitted == tuple(TOKENS[:5])
     assert second.sampling == first.sampling
-    assert (second.request_id, result.request_id) == ("r:retry-1", "r")
+    assert (second.request_id, second.resumes, result.request_id) == ("r", 1, "r")
+    assert second.resume_digest == first.resume_digest != 0
     assert result.seed == first.sampling.seed
 
 

@@ -18,6 +18,7 @@ CODE = grpc.StatusCode
 EXPECTED: dict[grpc.StatusCode, type[SplitweaveError]] = {
     CODE.INVALID_ARGUMENT: errors.InvalidRequest,
     CODE.NOT_FOUND: errors.NotFound,
+    CODE.PERMISSION_DENIED: errors.Denied,
     CODE.FAILED_PRECONDITION: errors.Refused,
     CODE.RESOURCE_EXHAUSTED: errors.Overloaded,
     CODE.UNAVAILABLE: errors.Unavailable,

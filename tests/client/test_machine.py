@@ -18,6 +18,12 @@ def machine() -> GenerationMachine:
     return GenerationMachine(generate_request("x", {}), retry)
 
 
+def having(sut: GenerationMachine) -> list[int]:
+    """The tokens that the next call says it has."""
+    _, message = sut.call()
+    return list(message.request.emitted_token_ids) if isinstance(message, pb.ResumeRequest) else []
+
+
 def tokens(start: int, stop: int) -> pb.GenerateReply:
     """Tokens of the one answer there is, whoever sends them."""
     new = [pb.Token(index=i, token_id=TOKENS[i], text=f"{i},") for i in range(start, stop)]
@@ -32,7 +38,7 @@ def test_no_break_loses_or_repeats_a_token(breaks: list[int], batch: int, overla
     sut = machine()
     told: list[int] = []
     for length in [*breaks, len(TOKENS)]:
-        start = max(0, len(sut.request().emitted_token_ids) - overlap)  # a careless server
+        start = max(0, len(having(sut)) - overlap)  # a careless server
         end = min(start + length, len(TOKENS))
         for first in range(start, end, batch):
             delta = sut.take(tokens(first, min(first + batch, end)))
@@ -52,7 +58,7 @@ def test_a_gap_is_a_broken_stream_and_nothing_of_it_is_taken() -> None:
     with pytest.raises(Unavailable, match="token 5 came, 2 is next"):
         sut.take(tokens(5, 6))
     sut.failed(Unavailable("gap"), 0.0)
-    assert list(sut.request().emitted_token_ids) == TOKENS[:2]
+    assert having(sut) == TOKENS[:2]
 
 
 def test_a_stream_that_ends_without_its_end_is_broken() -> None:

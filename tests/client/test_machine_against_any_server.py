@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from splitweave.client.ask import generate_request
-from splitweave.client.errors import Cancelled, Overloaded, ServerError, Unavailable
+from splitweave.client.errors import Cancelled, Overloaded, Refused, ServerError, Unavailable
 from splitweave.client.machine import GenerationMachine
 from splitweave.client.retry import Retry, RetryPolicy
 from splitweave.proto import inference_pb2 as pb
@@ -33,6 +33,12 @@ def machine(tries_max: int = 99, **options: object) -> GenerationMachine:
     return GenerationMachine(ask, Retry(policy, None, random.Random(0)))
 
 
+def having(sut: GenerationMachine) -> list[int]:
+    """The tokens that the next call says it has."""
+    _, message = sut.call()
+    return list(message.request.emitted_token_ids) if isinstance(message, pb.ResumeRequest) else []
+
+
 def told(sut: GenerationMachine, messages: list[pb.GenerateReply]) -> list[int]:
     """The indexes of the tokens that the messages bring; a broken stream brings no more."""
     indexes: list[int] = []
@@ -55,7 +61,7 @@ def test_no_token_is_lost_repeated_or_out_of_place_whatever_comes(
     sut = machine()
     seen: list[int] = []
     for messages, failure in calls:
-        assert list(sut.request().emitted_token_ids) == [100 + index for index in seen]
+        assert having(sut) == [100 + index for index in seen]
         seen += told(sut, messages)
         assert seen == list(range(len(seen)))
         sut.failed(failure, 0.0)
@@ -68,24 +74,33 @@ def test_no_token_is_lost_repeated_or_out_of_place_whatever_comes(
 
 
 @given(CALLS)
-def test_every_call_has_an_id_of_its_own_and_the_rest_unchanged(
+def test_what_was_accepted_is_resumed_and_all_else_is_asked_anew_under_an_id_of_its_own(
     calls: list[tuple[list[pb.GenerateReply], Unavailable]],
 ) -> None:
     sut = machine(request_id="mine", temperature=0.5, max_tokens=40, stop=["a", "b"], top_k=3)
-    first = sut.request()
-    ids = [first.request_id]
-    for messages, failure in calls:
+    _, first = sut.call()
+    resumes = 0
+    for number, (messages, failure) in enumerate(calls, 1):
         told(sut, messages)
         sut.failed(failure, 0.0)
+        method, message = sut.call()
         again = pb.GenerateRequest()
-        again.CopyFrom(sut.request())
-        ids.append(again.request_id)
-        assert again.sampling.HasField("seed") == bool(again.emitted_token_ids)
+        if isinstance(message, pb.ResumeRequest):
+            resumes += 1
+            assert (method, message.resumes) == ("Resume", resumes)
+            assert message.tokens_received == len(message.request.emitted_token_ids)
+            assert message.request.request_id == message.request_id
+            again.CopyFrom(message.request)
+            assert again.sampling.HasField("seed")
+        else:
+            assert (method, message.request_id) == ("Generate", f"mine:retry-{number}")
+            assert resumes == 0
+            again.CopyFrom(message)
         again.ClearField("emitted_token_ids")
+        again.ClearField("rendered_at_s")
         again.sampling.ClearField("seed")
         again.request_id = "mine"
         assert again == first
-    assert ids == ["mine", *(f"mine:retry-{number + 1}" for number in range(len(calls)))]
     assert sut.request_id == "mine"
 
 
@@ -110,7 +125,7 @@ def test_a_message_that_is_not_in_order_is_a_broken_stream(indexes: tuple[int, .
     with pytest.raises(Unavailable, match=r"token \d came, \d is next"):
         sut.take(tokens(*indexes))
     sut.failed(Unavailable("gap"), 0.0)
-    assert list(sut.request().emitted_token_ids) == [100, 101]
+    assert having(sut) == [100, 101]
 
 
 def test_a_stream_that_advances_between_breaks_is_never_given_up() -> None:
@@ -118,7 +133,7 @@ def test_a_stream_that_advances_between_breaks_is_never_given_up() -> None:
     for index in range(20):
         sut.take(tokens(index))
         sut.failed(Unavailable("x"), 0.0)
-    assert len(sut.request().emitted_token_ids) == 20
+    assert len(having(sut)) == 20
 
 
 def test_only_new_tokens_renew_patience() -> None:
@@ -138,21 +153,52 @@ def test_a_retry_repeats_the_seed_in_force_and_the_time_of_rendering() -> None:
     sut.take(reply)
     sut.take(tokens(0))
     sut.failed(Unavailable("x"), 0.0)
-    assert sut.request().sampling.seed == 2**63 - 1
-    assert sut.request().rendered_at_s == 1_700_000_000
+    _, message = sut.call()
+    assert isinstance(message, pb.ResumeRequest)
+    assert message.request.sampling.seed == 2**63 - 1
+    assert message.request.rendered_at_s == 1_700_000_000
     sut.take(finished())
     assert sut.complete().seed == 2**63 - 1
     assert sut.complete().rendered_at_s == 1_700_000_000
 
 
-def test_without_a_token_a_retry_is_free_to_draw_another_seed() -> None:
+def test_a_stream_that_was_accepted_keeps_its_seed_also_without_a_token() -> None:
     sut = machine()
     sut.take(accepted(seed=5))
     sut.failed(Unavailable("x"), 0.0)
-    assert not sut.request().sampling.HasField("seed")
-    sut.take(accepted(seed=6))
+    _, message = sut.call()
+    assert isinstance(message, pb.ResumeRequest)
+    assert message.request.sampling.seed == 5
+    sut.take(accepted(seed=5))
     sut.take(finished())
-    assert sut.complete().seed == 6
+    assert sut.complete().seed == 5
+
+
+def test_what_was_not_accepted_is_free_to_draw_another_seed() -> None:
+    sut = machine()
+    sut.failed(Unavailable("x"), 0.0)
+    method, message = sut.call()
+    assert method == "Generate"
+    assert isinstance(message, pb.GenerateRequest)
+    assert not message.sampling.HasField("seed")
+
+
+def test_a_resume_that_the_service_refuses_is_made_once_more_and_recovered() -> None:
+    sut = machine()
+    sut.take(accepted())
+    sut.take(tokens(0))
+    sut.failed(Unavailable("x"), 0.0)
+    sut.call()
+    sut.failed(Refused("tokens_received: is 1, but only 0 tokens were sent"), 0.0)
+    method, message = sut.call()
+    assert method == "Resume"
+    assert isinstance(message, pb.ResumeRequest)
+    assert (message.resumes, message.tokens_received) == (2, 1)
+
+
+def test_a_refusal_of_what_was_not_resumed_is_final() -> None:
+    with pytest.raises(Refused):
+        machine().failed(Refused("no"), 0.0)
 
 
 @pytest.mark.parametrize("reason", [pb.FINISH_REASON_ERROR, pb.FINISH_REASON_UNSPECIFIED, 99])
@@ -183,5 +229,5 @@ def test_what_was_asked_is_not_changed_by_retries() -> None:
     sut = GenerationMachine(ask, Retry(RetryPolicy(), None, random.Random(0)))
     sut.take(tokens(0))
     sut.failed(Unavailable("x"), 0.0)
-    sut.request()
+    sut.call()
     assert ask.SerializeToString() == before

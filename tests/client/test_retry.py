@@ -16,7 +16,7 @@ POLICIES = st.builds(
 )
 FINAL = [
     errors.InvalidRequest, errors.NotFound, errors.Refused, errors.DeadlineExceeded,
-    errors.Cancelled, errors.ServerError,
+    errors.Cancelled, errors.Denied, errors.ServerError,
 ]  # fmt: skip
 
 

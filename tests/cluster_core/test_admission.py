@@ -3,9 +3,9 @@
 import pytest
 from control_plane import MS, Plane, S, held, request_of
 from splitweave.cluster.core.limits import ClusterLimits
-from splitweave.proto.cluster_events import GatewayDied, RequestArrived
+from splitweave.proto.cluster_events import RequestArrived
 from splitweave.proto.gateway_events import RequestRejected
-from splitweave.proto.ids import Epoch, GatewayId
+from splitweave.proto.ids import Epoch
 from splitweave.proto.worker_events import RequestAssigned
 
 
@@ -177,59 +177,6 @@ def test_an_id_used_again_runs_above_its_old_epochs() -> None:
     plane.arrive("r1", epoch=Epoch(3))
     plane.drop("r1")
     assert plane.arrive("r1") == ["m0#1: run r1@4.0", "g0: r1@4.0 is at m0#1"]
-
-
-def test_a_client_that_comes_back_through_another_gateway_is_served_there() -> None:
-    plane = Plane("m0")
-    plane.arrive("r1")
-    assert plane.arrive("r1", gateway_id=GatewayId("g1"), emitted=(1, 2)) == [
-        "g0: r1 rejected, UNAVAILABLE: request r1 goes on at gateway g1",
-        "m0#1: cancel r1@0.*",
-        "m0#1: run r1@1.0 +2",
-        "g1: r1@1.0 is at m0#1",
-    ]
-
-
-def test_the_gateway_that_lost_a_request_cannot_take_it_back_with_a_late_double() -> None:
-    plane = Plane("m0")
-    plane.arrive("r1")
-    plane.arrive("r1", gateway_id=GatewayId("g1"))
-    said = "g0: r1 rejected, UNAVAILABLE: request r1 goes on at gateway g1"
-    assert plane.arrive("r1") == [said]
-    assert plane.drop("r1") == []
-    assert plane.arrive("r1", gateway_id=GatewayId("g1")) == ["g1: r1@1.0 is at m0#1"]
-
-
-def test_a_dead_gateways_requests_end_everywhere() -> None:
-    plane = Plane("p0", "d0")
-    plane.arrive("r1")
-    plane.arrive("r2", gateway_id=GatewayId("g1"))
-    said = plane.tell(GatewayDied(gateway_id=GatewayId("g0")))
-    assert said == ["p0#1: gateway g0 is lost", "d0#1: gateway g0 is lost"]
-    assert (plane.where("r1"), plane.where("r2")) == ("gone", "assigned at p0#1")
-
-
-def test_a_dead_gateways_request_that_a_worker_still_lists_is_refused_again() -> None:
-    plane = Plane("m0")
-    plane.tell(GatewayDied(gateway_id=GatewayId("g0")))
-    assert plane.beat("m0", held("r1")) == ["m0#1: gateway g0 is lost"]
-    assert plane.where("r1") == "gone"
-
-
-def test_a_gateway_that_submits_again_is_not_dead() -> None:
-    plane = Plane("m0")
-    plane.tell(GatewayDied(gateway_id=GatewayId("g0")))
-    plane.arrive("r1")
-    assert plane.beat("m0", held("r2")) == []
-    assert plane.where("r2") == "decode at m0#1"
-
-
-def test_dead_gateways_are_remembered_up_to_the_limit() -> None:
-    plane = Plane("m0", limits=ClusterLimits(gateways_max=1))
-    for name in ("g0", "g1"):
-        plane.tell(GatewayDied(gateway_id=GatewayId(name)))
-    plane.beat("m0", held("r1"))
-    assert plane.where("r1") == "decode at m0#1"
 
 
 def test_a_full_worker_makes_all_wait_and_a_small_request_does_not_pass() -> None:

@@ -26,9 +26,9 @@ class Actors:
         self.kind = ActorKind(self._handle)
         self.handles: dict[str, Any] = {}
 
-    def get(self, called: Called, timeout: float | None = None) -> Any:
+    def get(self, called: Called | list[Called], timeout: float | None = None) -> Any:
         del timeout
-        return called.value()
+        return [one.value() for one in called] if isinstance(called, list) else called.value()
 
     def wait(self, refs: list[Called], timeout: float) -> tuple[list[Called], list[Called]]:
         del timeout
@@ -125,6 +125,16 @@ def test_a_second_stop_finds_nothing_to_do(actors: Actors, monkeypatch: pytest.M
     assert len(actors.killed) == ended
 
 
+def test_every_gateway_is_waited_for_and_stopped(actors: Actors) -> None:
+    gateway = dataclasses.replace(CONFIG.gateway, count=3)
+    cluster = LiveCluster.start(config(gateway=gateway))
+    assert cluster.address == ",".join(["127.0.0.1:7000"] * 3)
+    cluster.stop()
+    for index in range(3):
+        assert actors.handles[f"gateway/gateway-{index}"].stop.calls == [(live.STOP_GRACE_S,)]
+    assert set(actors.killed) == names(actors)
+
+
 def test_what_the_gateway_cannot_do_is_the_operators_to_read(actors: Actors) -> None:
     actors.address = ("", "cannot listen on 127.0.0.1:7070")
     with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1:7070"):
@@ -159,7 +169,7 @@ def test_a_gateway_that_dies_at_start_is_said(actors: Actors) -> None:
         raise ray.exceptions.RayActorError
 
     actors.kind.handle = lambda options: _with_address(actors, options, die)
-    with pytest.raises(ConfigError, match="the gateway died at start"):
+    with pytest.raises(ConfigError, match="gateway-0 died at start"):
         LiveCluster.start(CONFIG)
 
 

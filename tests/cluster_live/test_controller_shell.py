@@ -34,7 +34,7 @@ class Handle:
 
     def __init__(self, pid: Callable[[], int] = lambda: 1) -> None:
         self.deliver = Called(lambda: None)
-        self.pid = Called(pid)
+        self.look = Called(lambda: (pid(), "127.0.0.1:7070", 3))
 
 
 @pytest.fixture
@@ -169,6 +169,57 @@ def test_a_gateway_whose_process_is_gone_is_reported_once_it_is(
     assert asked[:4] == [False] * 4
     (first, *_) = [event for event in steps if isinstance(event, live.GatewayDied)]
     assert first.gateway_id == "gateway-0"
+
+
+def test_a_gateway_that_was_replaced_between_two_looks_has_died(
+    post: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "GATEWAY_WATCH_S", 0.001)
+    pids, died = iter([1, 1, 2]), threading.Event()
+    step = live.ClusterCore.step
+
+    def watched(core: Any, event: Any, now_ns: int) -> Any:
+        if isinstance(event, live.GatewayDied):
+            died.set()
+        return step(core, event, now_ns)
+
+    monkeypatch.setattr(live.ClusterCore, "step", watched)
+    post.handles["gateway/gateway-0"] = Handle(lambda: next(pids, 2))
+    with ending(Controller(SETUP)) as shell:
+        started(shell)
+        assert died.wait(10.0)
+
+
+def test_the_status_shows_each_gateway_and_how_it_is(
+    post: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "GATEWAY_WATCH_S", 0.001)
+    looks = threading.Event()
+    alive = [True]
+
+    def pid() -> int:
+        looks.set()
+        if not alive[0]:
+            raise ray.exceptions.RayActorError
+        return 7
+
+    def until(state: str) -> Any:
+        for _ in range(1000):
+            (gateway,) = shell.status().gateways
+            if gateway.state == state:
+                return gateway
+            looks.clear()
+            looks.wait(1.0)
+        raise AssertionError(state)
+
+    with ending(Controller(SETUP)) as shell:
+        started(shell)
+        assert until("starting").address == ""
+        post.handles["gateway/gateway-0"] = Handle(pid)
+        serving = until("serving")
+        assert (serving.address, serving.streams, serving.pid) == ("127.0.0.1:7070", 3, 7)
+        alive[0] = False
+        assert until("dead").gateway_id == "gateway-0"
 
 
 def test_the_actor_hands_everything_to_its_controller(post: Mailbox) -> None:

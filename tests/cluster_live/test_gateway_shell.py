@@ -119,8 +119,10 @@ def test_an_operators_answer_comes_through_the_mail(
 def test_mail_that_comes_before_the_gateway_is_ready_is_kept(post: Mailbox) -> None:
     """Ray delivers from the moment the actor exists; the model is still being read."""
     chunk = TokenChunk(request_id=RequestId("lost"), epoch=Epoch(0), first_index=0, tokens=())
-    with ending(Gateway(SETUP)) as shell:
-        shell.deliver([TokensEmitted(worker=DECODE, chunks=(chunk,))])
+    setup = dataclasses.replace(SETUP, limits=GatewayLimits(resume_grace_ns=1))
+    with ending(Gateway(setup)) as shell:
+        # The first is the gateway's first step; by the second its youth is over.
+        shell.deliver([TokensEmitted(worker=DECODE, chunks=(chunk,))] * 2)
         started(shell)
         told = on_loop(shell, lambda: [type(event) for event in post.to("decode-0")])
         shell.stop(0.0)

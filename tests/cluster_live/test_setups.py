@@ -74,8 +74,15 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
     "slo.ttft_s": (0.29, {"controller policy.slo.ttft_ns": 290_000_000}),
     "slo.tpot_s": (0.01, {"controller policy.slo.tpot_ns": 10_000_000}),
     "gateway.host": ("::1", {"gateway/gateway-0 host": "::1"}),
-    "gateway.port": (0, {"gateway/gateway-0 port": 0}),
+    "gateway.port": (81, {"gateway/gateway-0 port": 81}),
     "gateway.streams_max": (9, {"gateway/gateway-0 limits.streams_max": 9}),
+    "gateway.resume_grace_s": (
+        5.0,
+        {
+            "controller limits.resume_grace_ns": 5_000_000_000,
+            "gateway/gateway-0 limits.resume_grace_ns": 5_000_000_000,
+        },
+    ),
     "gateway.stall_s": (3.5, {"gateway/gateway-0 limits.stall_ns": 3_500_000_000}),
     "controller.queue_len_max": (8, {"controller limits.queue_len_max": 8}),
     "controller.queue_s_max": (7.0, {"controller limits.queue_ns_max": 7_000_000_000}),
@@ -91,6 +98,7 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
 # These name or count actors, or are read before there is any: a test of their own.
 ELSEWHERE = {
     "model.path": "test_every_actor_is_told_the_models_absolute_path",
+    "gateway.count": "test_gateways.py",
     "pools.name": "test_worker_ids_are_the_pools_name_and_a_number",
     "pools.count": "test_worker_ids_are_the_pools_name_and_a_number",
     "ray.namespace": "test_the_namespace_is_the_actors_and_what_they_are_told",
@@ -220,6 +228,7 @@ def test_the_router_never_plans_a_queue_longer_than_a_workers() -> None:
 
 REFUSED: list[tuple[str, object, str]] = [
     ("slo.ttft_s", float("inf"), "slo.ttft_s: Input should be less than or equal to 1000000"),
+    ("gateway.count", 65, "gateway.count: Input should be less than or equal to 64"),
     ("gateway.stall_s", 0.2, "gateway.stall_s: Input should be greater than 0.2"),
     ("controller.queue_len_max", 100_000, "controller.queue_len_max: Input should be less than"),
     ("controller.heartbeat_s", 1.0, "controller.heartbeat_s (1.0) must be below controller.susp"),

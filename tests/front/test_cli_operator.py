@@ -234,6 +234,7 @@ RAISED: list[tuple[Exception, int]] = [
     (errors.Unavailable("nobody"), 3),
     (errors.NotFound("no such"), 4),
     (errors.Refused("not now"), 5),
+    (errors.Denied("not yours"), 5),
     (errors.DeadlineExceeded("over"), 6),
     (KeyboardInterrupt(), 130),  # type: ignore[list-item]
 ]

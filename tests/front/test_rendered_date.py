@@ -112,11 +112,12 @@ def test_a_date_beyond_the_calendar_is_refused() -> None:
 def test_the_machine_repeats_the_newest_date_it_was_told() -> None:
     retry = Retry(RetryPolicy(tries_max=9), None, random.Random(0))
     sut = GenerationMachine(generate_request(CHAT, {}), retry)
-    assert not sut.request().HasField("rendered_at_s")
     sut.take(pb.GenerateReply(accepted=pb.Accepted(seed=1, rendered_at_s=LATE)))
     for _ in range(3):
         sut.failed(Unavailable("broken"), 0.0)
-        assert sut.request().rendered_at_s == LATE
+        _, message = sut.call()
+        assert isinstance(message, pb.ResumeRequest)
+        assert message.request.rendered_at_s == LATE
 
 
 def test_a_gateway_that_tells_no_date_is_sent_none() -> None:
@@ -124,4 +125,6 @@ def test_a_gateway_that_tells_no_date_is_sent_none() -> None:
     sut = GenerationMachine(generate_request("x", {}), retry)
     sut.take(pb.GenerateReply(accepted=pb.Accepted(seed=1)))
     sut.failed(Unavailable("broken"), 0.0)
-    assert not sut.request().HasField("rendered_at_s")
+    _, message = sut.call()
+    assert isinstance(message, pb.ResumeRequest)
+    assert not message.request.HasField("rendered_at_s")

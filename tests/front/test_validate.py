@@ -199,6 +199,7 @@ FURTHEST: dict[str, GenerateRequest] = {
         text="x", emitted_token_ids=[263], sampling=SamplingParams(seed=0)
     ),
     "rendered_at_s": GenerateRequest(text="x", rendered_at_s=253_402_300_799),
+    "resume_key": GenerateRequest(text="x", resume_key="k" * 128),
 }
 FURTHEST_SAMPLING: dict[str, tuple[SamplingParams, ...]] = {
     "temperature": (SamplingParams(temperature=0.0), SamplingParams(temperature=100.0)),

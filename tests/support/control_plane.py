@@ -38,6 +38,7 @@ from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from splitweave.proto.views import HeldRequest, Phase, Role, Speed, WorkerInfo, WorkerView
 from splitweave.proto.worker_events import (
     GatewayLost,
+    ListenerChanged,
     MoveOrdered,
     PeerLost,
     RequestAssigned,
@@ -183,6 +184,8 @@ def _to_worker(event: Any) -> str:
             return f"gateway {name} is lost"
         case StreamAcked(request_id=name):
             return f"ack {name}"
+        case ListenerChanged(request_id=name, gateway_id=gateway, from_index=index):
+            return f"send {name} to {gateway} from {index}"
         case ResendAsked(request_id=name, from_index=index):
             return f"resend {name} from {index}"
     raise AssertionError(event)

@@ -38,6 +38,12 @@ class CoreStreams:
     def knows(self, request_id: RequestId) -> bool:
         return self._core.knows(request_id)
 
+    def resume_digest(self, request_id: RequestId) -> int | None:
+        return self._core.resume_digest(request_id)
+
+    def leave(self) -> None:
+        """Nothing leaves here."""
+
     async def open(self, request: Request, deadline_ns: int | None) -> AsyncIterator[StreamItem]:
         queue = self._queues[request.request_id] = asyncio.Queue()
         ended = False

@@ -115,9 +115,16 @@ class Script:
     paused: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     running: set[RequestId] = field(default_factory=set)
+    leaving: bool = False
 
     def knows(self, request_id: RequestId) -> bool:
         return request_id in self.running
+
+    def resume_digest(self, request_id: RequestId) -> int | None:
+        return self.opened[-1].resume_digest if request_id in self.running else None
+
+    def leave(self) -> None:
+        self.leaving = True
 
     def stop_found(self, request_id: RequestId, output_tokens: int) -> None:
         self.stops.append((request_id, output_tokens))

@@ -108,6 +108,10 @@ class Speaker(InferenceServicer, AdminServicer):
         async for item in self._wire.say("Generate", request, context):
             yield item
 
+    async def Resume(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for item in self._wire.say("Resume", request, context):
+            yield item
+
     async def Cancel(self, request: Any, context: Any) -> Any:
         return await self._wire.reply("Cancel", request, context)
 

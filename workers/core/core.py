@@ -26,6 +26,7 @@ from ...proto.worker_events import (
     LeaseAsked,
     LeaseOpened,
     LeaseRefused,
+    ListenerChanged,
     MoveAborted,
     MoveCommitted,
     MoveOrdered,
@@ -55,6 +56,7 @@ from .scheduler import Entry, Scheduler, to_batch
 from .sequence import Sequence
 from .speed import SpeedMeter
 
+ListenerEvent = RequestCancelled | StreamAcked | ListenerChanged | ResendAsked | GatewayLost
 OwnEvent = IterationDone | CopySent | CopyFailed | BlocksLanded | TimerFired
 
 
@@ -159,16 +161,14 @@ class WorkerCore:
                 self._assign(event, now_ns)
             case MoveOrdered(order=order):
                 self._sources.order(order, now_ns)
-            case RequestCancelled(request_id=request_id, epoch=epoch):
-                self._requests.cancel(request_id, epoch, now_ns)
-                self._targets.cancel(request_id, epoch, now_ns)
-            case StreamAcked(request_id=request_id):
-                self._requests.acked(request_id, now_ns)
-            case ResendAsked(request_id=request_id, from_index=from_index):
-                self._requests.resend(request_id, from_index)
-            case GatewayLost(gateway_id=gateway_id):
-                self._requests.gateway_lost(gateway_id, now_ns)
-                self._targets.gateway_lost(gateway_id, now_ns)
+            case (
+                RequestCancelled()
+                | StreamAcked()
+                | ListenerChanged()
+                | ResendAsked()
+                | GatewayLost()
+            ):
+                self._heed(event, now_ns)
             case PeerLost(key=key):
                 self._bury(key, now_ns)
             case IterationDone() | CopySent() | CopyFailed() | BlocksLanded() | TimerFired():
@@ -177,6 +177,25 @@ class WorkerCore:
                 self._host.take(event, now_ns)
             case _:
                 self._hear(event, now_ns)
+
+    def _heed(self, event: ListenerEvent, now_ns: int) -> None:
+        """What concerns a request's listener, from a gateway or for one."""
+        match event:
+            case RequestCancelled(request_id=request_id, epoch=epoch):
+                if self._requests.heeds(request_id, event.gateway_id):
+                    self._requests.cancel(request_id, epoch, now_ns)
+                    self._targets.cancel(request_id, epoch, now_ns)
+            case StreamAcked(request_id=request_id):
+                if self._requests.heeds(request_id, event.gateway_id):
+                    self._requests.acked(request_id, now_ns)
+            case ListenerChanged():
+                self._requests.listen(event)
+                self._targets.listen(event)
+            case ResendAsked(request_id=request_id, from_index=from_index):
+                self._requests.resend(request_id, from_index)
+            case GatewayLost(gateway_id=gateway_id):
+                self._requests.gateway_lost(gateway_id, now_ns)
+                self._targets.gateway_lost(gateway_id, now_ns)
 
     def _end(self, event: OwnEvent, now_ns: int) -> None:
         """Something that this worker ordered has come to its end."""

@@ -9,7 +9,7 @@ What the prefix cache had is shared, not leased: nobody writes there.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...proto.effects import CloseLease, OpenLease
 from ...proto.ids import BlockId, Epoch, GatewayId, MoveId, RequestId, WorkerKey
@@ -21,6 +21,7 @@ from ...proto.worker_events import (
     BlocksLanded,
     HandoverOffered,
     LeaseAsked,
+    ListenerChanged,
     MoveAborted,
 )
 from .holdings import Holdings
@@ -163,6 +164,12 @@ class TargetMoves:
             request = move.request
             if request.request_id == request_id and (epoch is None or request.epoch <= epoch):
                 self._abort(move, "cancelled", now_ns)
+
+    def listen(self, event: ListenerChanged) -> None:
+        """What is on its way here emits to another gateway once it has come."""
+        for move in self.moves.values():
+            if move.request.request_id == event.request_id:
+                move.request = replace(move.request, gateway_id=event.gateway_id)
 
     def gateway_lost(self, gateway_id: GatewayId, now_ns: int) -> None:
         """Nobody listens to these requests."""

@@ -5,13 +5,15 @@ finished request keeps its output until its gateway has it, or resends_max
 repeats went unanswered.
 """
 
+from dataclasses import replace
+
 from ...proto.cluster_events import RequestEnded
-from ...proto.gateway_events import TokenChunk, TokensEmitted
+from ...proto.gateway_events import ResumeRefused, TokenChunk, TokensEmitted
 from ...proto.ids import Epoch, GatewayId, RequestId, WorkerKey
 from ...proto.requests import FinishReason, SampledToken
 from ...proto.timers import TimerKey
 from ...proto.views import Phase
-from ...proto.worker_events import RequestAssigned
+from ...proto.worker_events import ListenerChanged, RequestAssigned
 from .holdings import Holdings
 from .limits import WorkerLimits
 from .memory import EndedMoves
@@ -66,6 +68,25 @@ class Requests:
         sequence = self.holdings.held.get(request_id)
         if sequence is not None and (epoch is None or sequence.epoch <= epoch):
             self._end(sequence, "cancelled", now_ns)
+
+    def heeds(self, request_id: RequestId, gateway_id: GatewayId | None) -> bool:
+        """Whether that gateway may end the request: it listens, or it is not one (None)."""
+        sequence = self.holdings.held.get(request_id)
+        return gateway_id is None or sequence is None or sequence.request.gateway_id == gateway_id
+
+    def listen(self, event: ListenerChanged) -> None:
+        """Another gateway listens: it gets all that its client has not."""
+        sequence = self.holdings.held.get(event.request_id)
+        if sequence is None:
+            return  # the controller finds out by the next view
+        if event.from_index > len(sequence.outputs):
+            drawn = len(sequence.outputs)
+            refused = ResumeRefused(request_id=event.request_id, output_tokens=drawn)
+            self._out.to_gateway(event.gateway_id, refused)
+            return
+        sequence.request = replace(sequence.request, gateway_id=event.gateway_id)
+        sequence.resends = 0
+        self.resend(event.request_id, event.from_index)
 
     def acked(self, request_id: RequestId, now_ns: int) -> None:
         """The gateway has the whole stream."""

@@ -122,6 +122,7 @@ class Sequence:
             phase=self.phase,
             known_tokens=self.known,
             output_tokens=len(self.outputs),
+            resume_digest=self.request.resume_digest,
         )
 
     def _extend_hashes(self) -> None:

@@ -5,7 +5,7 @@
 2    the request or the command line is wrong; nothing was done
 3    nobody answers, or there is no room; try again later
 4    no such request or worker
-5    not possible in the cluster's present state
+5    not possible in the cluster's present state, or another client's
 6    the deadline passed
 130  Ctrl-C
 """
@@ -27,6 +27,7 @@ STATUS: dict[type[Exception], int] = {
     errors.Unavailable: 3,
     errors.NotFound: 4,
     errors.Refused: 5,
+    errors.Denied: 5,
     errors.DeadlineExceeded: 6,
 }
 HINTS: dict[type[Exception], str] = {

@@ -9,7 +9,10 @@ from rich.text import Text
 
 from ....client import Blocks, ClusterStatus
 
-STYLES = {"alive": "green", "draining": "yellow", "suspect": "magenta", "dead": "red"}
+STYLES = {
+    "alive": "green", "serving": "green", "draining": "yellow", "suspect": "magenta",
+    "silent": "magenta", "dead": "red",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class ByWidth:
 
 
 def tables(picture: ClusterStatus) -> RenderableType:
-    """A heading, and a table each of workers, requests and moves; empty ones are left out."""
+    """A heading, and a table each of workers, gateways, requests, moves; no empty ones."""
     alive = sum(worker.state == "alive" for worker in picture.workers)
     heading = Text(
         f"{picture.model or 'model unknown'}: {alive} of {len(picture.workers)} workers alive,"
@@ -35,6 +38,7 @@ def tables(picture: ClusterStatus) -> RenderableType:
     )
     parts: list[RenderableType] = [heading]
     parts += [ByWidth(workers(picture), workers_in_two(picture))] if picture.workers else []
+    parts += [gateways(picture)] if picture.gateways else []
     parts += [requests(picture)] if picture.requests else []
     parts += [moves(picture)] if picture.moves else []
     return Group(*parts)
@@ -81,6 +85,16 @@ def workers_in_two(picture: ClusterStatus) -> RenderableType:
         load.add_row(*row[:5], *row[10:])
         memory.add_row(row[0], *row[5:10])
     return Group(load, memory)
+
+
+def gateways(picture: ClusterStatus) -> Table:
+    """One row per gateway."""
+    table = headed("GATEWAY", "STATE", "ADDRESS", ">STREAMS", ">PID")
+    for gateway in picture.gateways:
+        state = Text(gateway.state, style=STYLES.get(gateway.state, ""))
+        row = (gateway.address or "-", str(gateway.streams), str(gateway.pid))
+        table.add_row(gateway.gateway_id, state, *row)
+    return table
 
 
 def requests(picture: ClusterStatus) -> Table:

@@ -42,16 +42,16 @@ class InferenceService(InferenceServicer):
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateReply]:
         try:
-            ask = await self._admit(request)
-            replies = Replies(ask, self._language.decoder())
-            done = replies.ended_before()
-            if done is not None:
-                yield replies.accepted()
-                yield replies.ended(done)
-                return
-            session = self._open(ask, context)
-            yield replies.accepted()
-            async for reply in self._relay(ask.request.request_id, session, replies):
+            async for reply in self._replies(await self._admit(request), context):
+                yield reply
+        except Refused as refused:
+            await abort(context, refused)
+
+    async def Resume(  # noqa: N802
+        self, request: pb.ResumeRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateReply]:
+        try:
+            async for reply in self._replies(await self._admit_again(request), context):
                 yield reply
         except Refused as refused:
             await abort(context, refused)
@@ -82,7 +82,8 @@ class InferenceService(InferenceServicer):
         self._stopping = True
 
     def cut_all(self) -> None:
-        """End every stream with UNAVAILABLE: its client resumes elsewhere."""
+        """End every call with UNAVAILABLE: its client resumes elsewhere what runs on."""
+        self._streams.leave()
         for session in self._sessions.values():
             session.cut(Cut.STOPPING)
 
@@ -95,18 +96,50 @@ class InferenceService(InferenceServicer):
             raise unavailable(RETRY_ELSEWHERE)
         return ask
 
+    async def _admit_again(self, resume: pb.ResumeRequest) -> Ask:
+        """A client comes back, perhaps before its former call was seen to end."""
+        ask = await self._validator.check_resume(resume)
+        request = ask.request
+        digest = self._streams.resume_digest(request.request_id)
+        if digest is not None and digest != request.resume_digest:
+            message = f"request_id: {request.request_id!r} belongs to another client"
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, message)
+        if self._stopping:
+            raise unavailable(RETRY_ELSEWHERE)
+        former = self._sessions.get(request.request_id)
+        if former is not None:
+            if former.resumes >= request.resumes:
+                said = f"is {request.resumes}; the open call's is {former.resumes}"
+                raise invalid(Violation("resumes", said))
+            former.cut(Cut.RESUMED)
+        return ask
+
+    async def _replies(self, ask: Ask, context: Context) -> AsyncIterator[pb.GenerateReply]:
+        replies = Replies(ask, self._language.decoder())
+        done = replies.ended_before()
+        if done is not None:
+            yield replies.accepted()
+            yield replies.ended(done)
+            return
+        session = self._open(ask, context)
+        yield replies.accepted()
+        async for reply in self._relay(ask.request.request_id, session, replies):
+            yield reply
+
     def _open(self, ask: Ask, context: Context) -> Session:
         """Starts the stream. It closes with the call, however that ends."""
         request_id = ask.request.request_id
         remaining_s = context.time_remaining()
         deadline_ns = None if remaining_s is None else self._clock_ns() + int(remaining_s * 1e9)
-        session = Session(self._streams.open(ask.request, deadline_ns))
+        session = Session(self._streams.open(ask.request, deadline_ns), ask.request.resumes)
         self._sessions[request_id] = session
-        context.add_done_callback(lambda _: self._close(request_id))  # type: ignore[arg-type]
+        context.add_done_callback(lambda _: self._close(request_id, session))  # type: ignore[arg-type]
         return session
 
-    def _close(self, request_id: RequestId) -> None:
-        self._sessions.pop(request_id).close()
+    def _close(self, request_id: RequestId, session: Session) -> None:
+        session.close()
+        if self._sessions.get(request_id) is session:  # else a later call has the stream
+            del self._sessions[request_id]
 
     async def _relay(
         self, request_id: RequestId, session: Session, replies: Replies
@@ -145,6 +178,8 @@ def _last_reply(item: StreamItem | Cut, replies: Replies) -> pb.GenerateReply:
             raise failed(item)
         case Cut.CANCELLED:
             return replies.ended(FinishReason.CANCELLED)
+        case Cut.RESUMED:
+            raise unavailable("the stream was resumed by a later call")
         case Cut.STOPPING:
             raise unavailable(RETRY_ELSEWHERE)
         case _:

@@ -4,9 +4,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from ....proto.inference_pb2 import GenerateRequest, SamplingParams
+from ....proto.inference_pb2 import GenerateRequest, ResumeRequest, SamplingParams
 from .refusals import Violation
 
+RESUME_KEY_CHARS_MAX = 128
+RESUMES_MAX = 2**31 - 1
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}(:retry-[0-9]{1,6})?")
 STOPS_MAX = 16
 STOP_CHARS_MAX = 256
@@ -25,9 +27,34 @@ def field_violations(ask: GenerateRequest, vocab_size: int) -> list[Violation]:
     return [*found, *_resume(ask, vocab_size), *_sampling(ask.sampling)]
 
 
+def resume_violations(resume: ResumeRequest) -> list[Violation]:
+    """Everything in `resume` that contradicts the request in it."""
+    ask, received = resume.request, resume.tokens_received
+    had = len(ask.emitted_token_ids) or ask.skip_tokens
+    found = []
+    if ask.HasField("request_id") and ask.request_id != resume.request_id:
+        said = f"is {ask.request_id!r}; the stream's is {resume.request_id!r}"
+        found.append(Violation("request.request_id", said))
+    if received != had:
+        said = f"is {received}, but the request comes with {had} of them"
+        found.append(Violation("tokens_received", said))
+    if ask.HasField("max_tokens") and received > ask.max_tokens:
+        said = f"is {received}; max_tokens is {ask.max_tokens}"
+        found.append(Violation("tokens_received", said))
+    if not ask.sampling.HasField("seed"):
+        said = "is missing: a resumed request repeats the one in Accepted"
+        found.append(Violation("request.sampling.seed", said))
+    if not 1 <= resume.resumes <= RESUMES_MAX:
+        found.append(Violation("resumes", f"is {resume.resumes}; 1 for the first, then one more"))
+    return found
+
+
 def _identity(ask: GenerateRequest) -> Iterator[Violation]:
     if ask.HasField("request_id") and not REQUEST_ID.fullmatch(ask.request_id):
         yield Violation("request_id", "must be 1 to 128 characters of [A-Za-z0-9._:-]")
+    if len(ask.resume_key) > RESUME_KEY_CHARS_MAX:
+        limit = f"at most {RESUME_KEY_CHARS_MAX}"
+        yield Violation("resume_key", f"has {len(ask.resume_key)} characters; {limit}")
 
 
 def _prompt(ask: GenerateRequest, vocab_size: int) -> Iterator[Violation]:

@@ -6,6 +6,7 @@ from ....proto.views import Role
 from ...core.membership import WorkerState
 from ...core.status import (
     ClusterStatus,
+    GatewayStatus,
     MoveStatus,
     RequestStatus,
     RequestTrace,
@@ -35,6 +36,17 @@ def cluster_status(status: ClusterStatus, model: str) -> pb.ClusterStatus:
         requests=[_request(request) for request in status.requests],
         moves=[_move(move) for move in status.moves],
         uptime_s=status.uptime_ns / NS_PER_S,
+        gateways=[_gateway(gateway) for gateway in status.gateways],
+    )
+
+
+def _gateway(gateway: GatewayStatus) -> pb.Gateway:
+    return pb.Gateway(
+        gateway_id=gateway.gateway_id,
+        state=gateway.state,
+        address=gateway.address,
+        streams=gateway.streams,
+        pid=gateway.pid,
     )
 
 

@@ -24,6 +24,8 @@ CODES: dict[RejectCode, grpc.StatusCode] = {
     RejectCode.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     RejectCode.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     RejectCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    RejectCode.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    RejectCode.FAILED_PRECONDITION: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

@@ -22,12 +22,21 @@ class Streams(Protocol):
         """Whether a stream of that id is open."""
         ...
 
+    def resume_digest(self, request_id: RequestId) -> int | None:
+        """What a client must show who takes the open stream of that id over."""
+        ...
+
     def open(self, request: Request, deadline_ns: int | None) -> AsyncIterator[StreamItem]:
         """The stream's items in order; its last is EndStream or FailStream.
 
         An iterator closed or cancelled before that cancels the request everywhere.
-        `deadline_ns` is on the monotonic clock.
+        A request with more `resumes` than the open stream of its id has takes it over:
+        the former iterator ends nothing any more. `deadline_ns` is on the monotonic clock.
         """
+        ...
+
+    def leave(self) -> None:
+        """The gateway ends: from now on a closed iterator cancels nothing, clients resume."""
         ...
 
     def stop_found(self, request_id: RequestId, output_tokens: int) -> None:

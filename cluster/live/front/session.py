@@ -20,13 +20,15 @@ class Cut(Enum):
 
     CANCELLED = "cancelled"  # by a Cancel call
     STOPPING = "stopping"  # the front shuts down
+    RESUMED = "resumed"  # by a later call of its client
     BROKEN = "broken"  # the gateway's stream failed or ended without an end
 
 
 class Session:
     """One stream on its way to one client. Whoever makes it closes it."""
 
-    def __init__(self, items: AsyncIterator[StreamItem]) -> None:
+    def __init__(self, items: AsyncIterator[StreamItem], resumes: int = 0) -> None:
+        self.resumes = resumes  # of its client, this call included
         # Bounded by the stream's own length: at most one item per token.
         self._queue: asyncio.Queue[StreamItem | Cut] = asyncio.Queue()
         self._pump = asyncio.create_task(self._run(items))

@@ -5,19 +5,22 @@ the context, every token is in the vocabulary, every number in its range.
 """
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+
+import grpc
 
 from ....proto.blocks import block_hashes
 from ....proto.ids import PrefixHash, RequestId
-from ....proto.inference_pb2 import GenerateRequest
+from ....proto.inference_pb2 import GenerateRequest, ResumeRequest
 from ....proto.requests import Request, SamplingParams
-from .limits import SEED_MAX, field_violations
-from .refusals import Violation, invalid
+from .limits import SEED_MAX, field_violations, resume_violations
+from .refusals import Refused, Violation, invalid
 from .seams import Served
 
 # Longer prompts are tokenized on a thread: 4 000 characters take about 1 ms.
@@ -32,6 +35,14 @@ def draw_seed() -> int:
 def draw_request_id() -> RequestId:
     """An id for a request that named none."""
     return RequestId(f"req-{secrets.token_hex(8)}")
+
+
+def digest_of(resume_key: str) -> int:
+    """What the cores keep of a client's key; 0 for none."""
+    if not resume_key:
+        return 0
+    digest = hashlib.blake2b(resume_key.encode(), digest_size=8).digest()
+    return 1 + int.from_bytes(digest, "little") % SEED_MAX
 
 
 def unix_s() -> int:
@@ -63,6 +74,23 @@ class Validator:
         self._threads = threads
         self._seeds = seeds
         self._clock_s = clock_s
+
+    async def check_resume(self, resume: ResumeRequest) -> Ask:
+        """The request of a client that comes back."""
+        if not resume.HasField("request"):
+            message = (
+                f"request_id: no gateway keeps the request {resume.request_id!r} for its client; "
+                "send it again, in `request`"
+            )
+            raise Refused(grpc.StatusCode.NOT_FOUND, message)
+        violations = resume_violations(resume)
+        if violations:
+            raise invalid(*violations)
+        again = GenerateRequest()
+        again.CopyFrom(resume.request)
+        again.request_id = resume.request_id
+        ask = await self.check(again)
+        return replace(ask, request=replace(ask.request, resumes=resume.resumes))
 
     async def check(self, ask: GenerateRequest) -> Ask:
         """The request as the cores take it."""
@@ -141,6 +169,7 @@ class Validator:
             stop_token_ids=eos | frozenset(ask.stop_token_ids),
             emitted=tuple(ask.emitted_token_ids),
             block_hashes=hashes,
+            resume_digest=digest_of(ask.resume_key),
         )
 
     def _sampling(self, ask: GenerateRequest) -> SamplingParams:

@@ -1,0 +1,178 @@
+"""Two gateways, live: a stream outlives the kill of its own, and the killed one comes back."""
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+from splitweave.client import Client, Gateway, Generation, SplitweaveError, Stream
+from splitweave.cluster.live.cluster import LiveCluster
+from splitweave.cluster.live.config import ClusterConfig, GatewayConfig, PoolConfig, RayConfig
+from splitweave.proto import inference_pb2 as pb
+from splitweave.proto.inference_pb2_grpc import InferenceStub
+from splitweave.proto.views import Role
+
+PROMPT = "The history of the sea is long, and"
+OUTPUT = 96
+Options = dict[str, object]
+ASKS: dict[str, Options] = {
+    "greedy": {},
+    "seeded, with logprobs": {"temperature": 0.8, "seed": 7, "logprobs": 2},
+    "with stop strings": {"temperature": 0.8, "seed": 11, "stop": ["zebra crossing"]},
+}
+
+
+@pytest.fixture(scope="module")
+def pair(cluster: LiveCluster, config: ClusterConfig) -> Iterator[LiveCluster]:
+    """One mixed worker behind two gateways, beside the session's cluster."""
+    del cluster  # its Ray session is ours
+    running = LiveCluster.start_beside(
+        dataclasses.replace(
+            config,
+            pools=[PoolConfig(name="two", role=Role.MIXED, count=1, cpus=0.2)],
+            gateway=GatewayConfig(count=2, port=0),
+            ray=RayConfig(address="local", namespace="splitweave-pair"),
+            record="",
+        )
+    )
+    yield running
+    running.stop()
+
+
+def until(what: Callable[[], bool], limit_s: float = 60.0) -> float:
+    """Waits for it; how long that took, seconds."""
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() - begun < limit_s, "it never came"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def gateways(cluster: LiveCluster) -> dict[str, Gateway]:
+    """By address; those that serve."""
+    for address in cluster.address.split(","):
+        try:
+            with Client(address, timeout_s=3.0) as client:
+                seen = client.status().gateways
+                return {gateway.address: gateway for gateway in seen if gateway.state == "serving"}
+        except SplitweaveError:
+            continue  # it is the one that was killed
+    return {}
+
+
+def both_serve(cluster: LiveCluster) -> bool:
+    return len(gateways(cluster)) == 2
+
+
+def read(stream: Stream, tokens: int) -> list[int]:
+    """The indexes of the first tokens, at least so many."""
+    seen: list[int] = []
+    for delta in stream:
+        seen += [token.index for token in delta.tokens]
+        if len(seen) >= tokens:
+            break
+    return seen
+
+
+@pytest.mark.parametrize("options", ASKS.values(), ids=ASKS)
+def test_a_stream_whose_gateway_is_killed_equals_the_undisturbed_one(
+    pair: LiveCluster, options: Options
+) -> None:
+    until(lambda: both_serve(pair))
+    first = pair.address.split(",")[0]
+    asked = {"max_tokens": OUTPUT, "ignore_eos": True, **options}
+    with Client(pair.address, timeout_s=120.0) as client:
+        whole = client.generate(PROMPT, **asked)  # type: ignore[arg-type]
+        victim = gateways(pair)[first]
+        with client.stream(PROMPT, **asked) as stream:  # type: ignore[arg-type]
+            seen = read(stream, 8)
+            os.kill(victim.pid, signal.SIGKILL)
+            seen += [token.index for delta in stream for token in delta.tokens]
+            again = stream.result
+    assert seen == list(range(len(whole.tokens)))
+    assert same(again) == same(whole)
+    assert again.retries >= 1
+    took_s = until(lambda: both_serve(pair))
+    back = gateways(pair)[first]  # at its own port
+    assert back.pid != victim.pid
+    with Client(first, timeout_s=60.0) as client:
+        assert same(client.generate(PROMPT, **asked)) == same(whole)  # type: ignore[arg-type]
+    print(f"the killed gateway served again after {took_s:.1f} s")
+
+
+def same(result: Generation) -> tuple[object, ...]:
+    return (result.text, result.tokens, result.finish_reason, result.seed)
+
+
+def test_what_may_not_be_resumed_is_refused_and_says_why(pair: LiveCluster) -> None:
+    until(lambda: both_serve(pair))
+    first, second = pair.address.split(",")
+    ask = pb.GenerateRequest(text=PROMPT, request_id="mine", resume_key="k", max_tokens=400)
+    ask.ignore_eos = True
+    ask.sampling.seed = 1
+    with grpc.insecure_channel(first) as here, grpc.insecure_channel(second) as there:
+        call = InferenceStub(here).Generate(ask)
+        had = _first_tokens(call, 8)
+        stolen = _resume(ask, had)
+        stolen.request.resume_key = "stolen"
+        error = _failure(there, stolen)
+        assert (error.code(), "another client" in str(error.details())) == (DENIED, True)
+        error = _failure(there, _resume(ask, had + [1] * 300))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "is 308, but only" in str(error.details())
+        error = _failure(there, pb.ResumeRequest(request_id="mine", resumes=1))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        call.cancel()
+
+
+def test_a_stream_moves_to_another_gateway_while_its_worker_runs_on(pair: LiveCluster) -> None:
+    """The first gateway lives: its call ends, and the worker is asked for nothing again."""
+    until(lambda: both_serve(pair))
+    first, second = pair.address.split(",")
+    ask = pb.GenerateRequest(text=PROMPT, request_id="moved", resume_key="k", max_tokens=120)
+    ask.ignore_eos = True
+    ask.sampling.seed = 1
+    with grpc.insecure_channel(first) as here, grpc.insecure_channel(second) as there:
+        whole = _tokens(InferenceStub(there).Generate(ask))
+        call = InferenceStub(here).Generate(ask)
+        had = _first_tokens(call, 8)
+        rest = _tokens(InferenceStub(there).Resume(_resume(ask, had)))
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+    assert had + rest == whole
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "goes on at gateway gateway-1" in str(caught.value.details())
+
+
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+
+
+def _first_tokens(call: Iterator[pb.GenerateReply], count: int) -> list[int]:
+    tokens: list[int] = []
+    for reply in call:
+        tokens += [token.token_id for token in reply.tokens.tokens]
+        if len(tokens) >= count:
+            return tokens
+    raise AssertionError(tokens)
+
+
+def _tokens(call: Iterator[pb.GenerateReply]) -> list[int]:
+    return [token.token_id for reply in call for token in reply.tokens.tokens]
+
+
+def _resume(ask: pb.GenerateRequest, had: list[int]) -> pb.ResumeRequest:
+    resume = pb.ResumeRequest(
+        request_id=ask.request_id, tokens_received=len(had), resumes=1, request=ask
+    )
+    resume.request.emitted_token_ids.extend(had)
+    return resume
+
+
+def _failure(channel: grpc.Channel, resume: pb.ResumeRequest) -> grpc.RpcError:
+    """How a resume ends that should not be one."""
+    with pytest.raises(grpc.RpcError) as caught:
+        list(InferenceStub(channel).Resume(resume, timeout=30))
+    return caught.value

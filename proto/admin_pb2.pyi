@@ -143,6 +143,7 @@ class Gateway(_message.Message):
     STREAMS_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     gateway_id: _builtins.str
+    """Its name within the cluster: gateway-0, gateway-1, …"""
     address: _builtins.str
     """host:port; empty before it listens."""
     state: _builtins.str

@@ -19,7 +19,7 @@ PROMPT = "The history of the sea is long, and"
 OUTPUT = 96
 Options = dict[str, object]
 ASKS: dict[str, Options] = {
-    "greedy": {},
+    "greedy": {"seed": 3},
     "seeded, with logprobs": {"temperature": 0.8, "seed": 7, "logprobs": 2},
     "with stop strings": {"temperature": 0.8, "seed": 11, "stop": ["zebra crossing"]},
 }

@@ -103,6 +103,7 @@ def test_a_sampling_field_is_optional_where_left_out_and_zero_differ() -> None:
         (status.Worker, "Worker", {}),
         (status.RunningRequest, "RunningRequest", {}),
         (status.RunningMove, "RunningMove", {}),
+        (status.Gateway, "Gateway", {}),
         (status.ClusterStatus, "ClusterStatus", {}),
     ],
 )
@@ -114,7 +115,7 @@ def test_the_sdk_gives_every_field_that_the_wire_has(
 
 
 def test_the_sdk_can_say_every_field_of_a_request() -> None:
-    resuming = {"skip_tokens", "emitted_token_ids"}  # the machine's own
+    resuming = {"skip_tokens", "emitted_token_ids", "resume_key"}  # the machine's own
     prompt = {"text", "chat", "token_ids"}
     fields = {field.name for field in MESSAGES["GenerateRequest"].fields} - resuming - prompt
     sayable = set(ask.Options.__annotations__) - {"timeout_s"}
@@ -151,9 +152,10 @@ def test_numbers_of_fields_are_never_moved() -> None:
     """A client of last year's talks to a gateway of this year's: the numbers are the format."""
     assert {
         name: [field.number for field in MESSAGES[name].fields]
-        for name in ("GenerateRequest", "Token", "Finished", "Accepted")
+        for name in ("GenerateRequest", "ResumeRequest", "Token", "Finished", "Accepted")
     } == {
-        "GenerateRequest": list(range(1, 14)),
+        "GenerateRequest": list(range(1, 15)),
+        "ResumeRequest": [1, 2, 3, 4],
         "Token": [1, 2, 3, 4],
         "Finished": [1, 2, 3, 4, 5],
         "Accepted": [1, 2, 3, 4],

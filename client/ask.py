@@ -43,9 +43,15 @@ class Options(TypedDict, total=False):
     logprobs: int  # how many alternatives to report per token
     model: str
     request_id: str  # left out: drawn
+    request_class: str  # "interactive", "standard" (left out) or "batch": who waits goes by it
     timeout_s: float  # for the whole, retries included
 
 
+CLASSES = {
+    "interactive": pb.REQUEST_CLASS_INTERACTIVE,
+    "standard": pb.REQUEST_CLASS_STANDARD,
+    "batch": pb.REQUEST_CLASS_BATCH,
+}
 SAMPLING = frozenset(field.name for field in pb.SamplingParams.DESCRIPTOR.fields)
 
 
@@ -63,12 +69,21 @@ def generate_request(prompt: Prompt, options: Options) -> pb.GenerateRequest:
             fill(ask.sampling, name, value, f"sampling.{name}")
         elif name == "stop" and isinstance(value, str):
             fill(ask, name, [value], name)  # one string is not a list of its letters
+        elif name == "request_class":
+            _set_class(ask, value)
         elif name not in ("request_id", "timeout_s"):
             fill(ask, name, value, name)
     if ask.ByteSize() > MESSAGE_BYTES_MAX:
         problem = f"has {ask.ByteSize()} bytes; at most {MESSAGE_BYTES_MAX} in one message"
         raise InvalidRequest(f"prompt: {problem}", _at("prompt", problem))
     return ask
+
+
+def _set_class(ask: pb.GenerateRequest, value: Any) -> None:
+    if not isinstance(value, str) or value not in CLASSES:
+        problem = f"is {value!r}; one of {', '.join(CLASSES)}"
+        raise InvalidRequest(f"request_class: {problem}", _at("request_class", problem))
+    ask.request_class = CLASSES[value]
 
 
 def _set_prompt(ask: pb.GenerateRequest, prompt: Prompt) -> None:

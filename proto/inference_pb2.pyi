@@ -24,6 +24,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RequestClass:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RequestClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequestClass.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REQUEST_CLASS_UNSPECIFIED: _RequestClass.ValueType  # 0
+    """As standard."""
+    REQUEST_CLASS_INTERACTIVE: _RequestClass.ValueType  # 1
+    """Somebody is looking at it."""
+    REQUEST_CLASS_STANDARD: _RequestClass.ValueType  # 2
+    REQUEST_CLASS_BATCH: _RequestClass.ValueType  # 3
+    """Nobody waits for it now."""
+
+class RequestClass(_RequestClass, metaclass=_RequestClassEnumTypeWrapper):
+    """How urgent a request is. Waiting lifts a request by one class after a while, so that
+    none waits for ever; each class has a queue of its own bound.
+    """
+
+REQUEST_CLASS_UNSPECIFIED: RequestClass.ValueType  # 0
+"""As standard."""
+REQUEST_CLASS_INTERACTIVE: RequestClass.ValueType  # 1
+"""Somebody is looking at it."""
+REQUEST_CLASS_STANDARD: RequestClass.ValueType  # 2
+REQUEST_CLASS_BATCH: RequestClass.ValueType  # 3
+"""Nobody waits for it now."""
+Global___RequestClass: _TypeAlias = RequestClass  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -111,6 +139,7 @@ class GenerateRequest(_message.Message):
     EMITTED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     RENDERED_AT_S_FIELD_NUMBER: _builtins.int
     RESUME_KEY_FIELD_NUMBER: _builtins.int
+    REQUEST_CLASS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1 to 128 characters of [A-Za-z0-9._:-], refused while a request of that id runs.
     Left out: the gateway makes one. A client that sends a request again appends
@@ -138,6 +167,8 @@ class GenerateRequest(_message.Message):
     """A secret of the client's choice, at most 128 characters: who resumes the stream must
     show it. Left out: whoever knows the id may.
     """
+    request_class: Global___RequestClass.ValueType
+    """Who waits for a worker goes by class first. Left out: standard."""
     @_builtins.property
     def chat(self) -> Global___ChatMessages:
         """A conversation, rendered with the model's chat template."""
@@ -184,10 +215,11 @@ class GenerateRequest(_message.Message):
         emitted_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         rendered_at_s: _builtins.int | None = ...,
         resume_key: _builtins.str = ...,
+        request_class: Global___RequestClass.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "emitted_token_ids", b"emitted_token_ids", "ignore_eos", b"ignore_eos", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_id", b"request_id", "resume_key", b"resume_key", "sampling", b"sampling", "skip_tokens", b"skip_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_model", b"_model", "_rendered_at_s", b"_rendered_at_s", "_request_id", b"_request_id", "chat", b"chat", "emitted_token_ids", b"emitted_token_ids", "ignore_eos", b"ignore_eos", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "rendered_at_s", b"rendered_at_s", "request_class", b"request_class", "request_id", b"request_id", "resume_key", b"resume_key", "sampling", b"sampling", "skip_tokens", b"skip_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015

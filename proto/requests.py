@@ -15,6 +15,14 @@ class FinishReason(StrEnum):
     ERROR = "error"
 
 
+class RequestClass(StrEnum):
+    """How urgent a request is: who waits for a worker goes by class first, then by arrival."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How the next token is drawn: a pure function of (seed, position, logits).
@@ -65,6 +73,9 @@ class Request:
     resumes: int = 0
     # Digest of the key that a client must show who comes back; 0: none was given.
     resume_digest: int = 0
+    request_class: RequestClass = RequestClass.STANDARD
+    # What was left until the client's deadline when this was sent; None: no deadline.
+    remaining_ns: int | None = None
 
     @property
     def prompt_tokens(self) -> int:

@@ -20,6 +20,19 @@ NS_PER_S = 1_000_000_000
 def arrive(cluster: Cluster, request: Request, now_ns: int) -> None:
     """A gateway submits a request, for the first time or again."""
     hear_gateway(cluster, request.gateway_id)
+    _take(cluster, request, now_ns)
+    tracked = cluster.requests.get(request.request_id)
+    if tracked is not None and _is_listeners(tracked, request):
+        left_ns = request.remaining_ns
+        cluster.deadlines.set(request.request_id, None if left_ns is None else now_ns + left_ns)
+
+
+def _is_listeners(tracked: TrackedRequest, request: Request) -> bool:
+    same = tracked.resume_digest == request.resume_digest
+    return same and tracked.gateway_id == request.gateway_id
+
+
+def _take(cluster: Cluster, request: Request, now_ns: int) -> None:
     tracked = cluster.requests.get(request.request_id)
     if tracked is None:
         _admit(cluster, request, now_ns)
@@ -56,7 +69,7 @@ def reject_overdue(cluster: Cluster, now_ns: int) -> None:
         assert request is not None, tracked
         waited_s = (now_ns - tracked.since_ns) / NS_PER_S
         message = f"no worker had room for {waited_s:.1f} s (queue_ns_max {limit_ns} ns)"
-        _reject(cluster, request, RejectCode.RESOURCE_EXHAUSTED, message)
+        _turn_away(cluster, request, message, now_ns)
         forget(cluster, tracked, "it waited too long")
 
 
@@ -66,7 +79,9 @@ def reject_hopeless(cluster: Cluster, now_ns: int) -> None:
     It got in while no worker was known. Dead ones count: they may come back.
     """
     grace_ns = cluster.limits.assign_grace_ns
-    while (tracked := cluster.queue.head()) is not None and now_ns - tracked.since_ns > grace_ns:
+    while (tracked := cluster.queue.head(now_ns)) is not None:
+        if now_ns - tracked.since_ns <= grace_ns:
+            return
         request, records = tracked.request, cluster.members.all()
         assert request is not None, tracked
         too_long = _too_long(request, [r.info for r in records if r.prefills]) or _too_long(
@@ -78,33 +93,70 @@ def reject_hopeless(cluster: Cluster, now_ns: int) -> None:
         forget(cluster, tracked, "no worker can hold it")
 
 
+def end_late(cluster: Cluster, now_ns: int) -> None:
+    """Requests whose client waits no longer end wherever they are."""
+    ended = False
+    for request_id in cluster.deadlines.due(now_ns):
+        tracked = cluster.requests.get(request_id)
+        if tracked is None:
+            continue
+        rejected = RequestRejected(
+            request_id=request_id,
+            epoch=tracked.epoch,
+            code=RejectCode.DEADLINE_EXCEEDED,
+            message=f"the deadline is over; the request was {tracked.phase or tracked.state}",
+        )
+        cluster.tell_gateway(tracked.gateway_id, rejected)
+        cancel(cluster, tracked)
+        forget(cluster, tracked, "its deadline is over")
+        ended = True
+    if ended:
+        place_queued(cluster, now_ns)
+
+
 def _admit(cluster: Cluster, request: Request, now_ns: int) -> None:
     too_long = _too_long(request, [r.info for r in cluster.members.living() if r.prefills])
     too_long = too_long or _too_long_to_decode(cluster, request)
     if too_long:
         _reject(cluster, request, RejectCode.INVALID_ARGUMENT, too_long)
         return
-    full = _full(cluster)
+    full = _full(cluster, request) or _too_late(cluster, request, now_ns)
     if full:
-        _reject(cluster, request, RejectCode.RESOURCE_EXHAUSTED, full)
+        _turn_away(cluster, request, full, now_ns)
         return
     ended = cluster.requests.ended_attempt(request.request_id)
     if ended is not None and request.epoch.attempt <= ended:
         # The id is used again: nothing of its old life may pass for the new one's.
         request = replace(request, epoch=Epoch(ended + 1))
     tracked = cluster.requests.queue(request, now_ns)
-    cluster.queue.add(tracked)
+    if request.emitted:
+        cluster.queue.add_again(tracked)  # it ran before, though not with us
+    else:
+        cluster.queue.add(tracked)
     _place_or_say_queued(cluster, tracked, now_ns)
 
 
-def _full(cluster: Cluster) -> str:
-    """Why nobody new gets in now, or empty."""
-    limits, waiting, known = cluster.limits, len(cluster.queue), len(cluster.requests)
-    if waiting >= limits.queue_len_max:
-        return f"{waiting} requests wait for a worker (queue_len_max {limits.queue_len_max})"
+def _full(cluster: Cluster, request: Request) -> str:
+    """Why nobody new of its class gets in now, or empty. Who has tokens already does."""
+    limits, known, line = cluster.limits, len(cluster.requests), request.request_class
+    waiting = cluster.queue.waiting(line)
+    if waiting >= limits.queue_len_max and not request.emitted:
+        return f"{waiting} {line} requests wait for a worker (queue_len_max {limits.queue_len_max})"
     if known >= limits.requests_max:
         return f"{known} requests are running or waiting (requests_max {limits.requests_max})"
     return ""
+
+
+def _too_late(cluster: Cluster, request: Request, now_ns: int) -> str:
+    """Why it could not begin before its deadline, or empty: it is shed at once."""
+    wait_ns = cluster.queue.wait_ns(request.request_class, now_ns)
+    left_ns = request.remaining_ns
+    if left_ns is None or wait_ns is None or wait_ns <= left_ns or request.emitted:
+        return ""
+    return (
+        f"it would wait {wait_ns / NS_PER_S:.1f} s for a worker, "
+        f"and its deadline is in {left_ns / NS_PER_S:.1f} s"
+    )
 
 
 def _too_long_to_decode(cluster: Cluster, request: Request) -> str:
@@ -186,8 +238,26 @@ def _place_or_say_queued(cluster: Cluster, tracked: TrackedRequest, now_ns: int)
         tell_accepted(cluster, tracked)
 
 
-def _reject(cluster: Cluster, request: Request, code: RejectCode, message: str) -> None:
-    exhausted = code is RejectCode.RESOURCE_EXHAUSTED
+def _turn_away(cluster: Cluster, request: Request, message: str, now_ns: int) -> None:
+    """RESOURCE_EXHAUSTED, and when what waits now will have been placed."""
+    limits = cluster.limits
+    wait_ns = cluster.queue.wait_ns(request.request_class, now_ns) or 0
+    _reject(
+        cluster,
+        request,
+        RejectCode.RESOURCE_EXHAUSTED,
+        message,
+        retry_after_ns=min(max(wait_ns, limits.retry_after_ns), limits.retry_after_ns_max),
+    )
+
+
+def _reject(
+    cluster: Cluster,
+    request: Request,
+    code: RejectCode,
+    message: str,
+    retry_after_ns: int | None = None,
+) -> None:
     cluster.tell_gateway(
         request.gateway_id,
         RequestRejected(
@@ -195,6 +265,6 @@ def _reject(cluster: Cluster, request: Request, code: RejectCode, message: str) 
             epoch=request.epoch,
             code=code,
             message=message,
-            retry_after_ns=cluster.limits.retry_after_ns if exhausted else None,
+            retry_after_ns=retry_after_ns,
         ),
     )

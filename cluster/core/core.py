@@ -23,7 +23,7 @@ from ...proto.effects import ClusterEffect
 from ...proto.ids import RequestId, WorkerKey
 from ...proto.timers import SetTimer, TimerFired, TimerKey
 from ..policy.placement import PlacementPolicy
-from .admission import arrive, drop, reject_hopeless, reject_overdue
+from .admission import arrive, drop, end_late, reject_hopeless, reject_overdue
 from .asks import drain_asked, migrate_asked, role_asked
 from .drain import finish_drains
 from .heartbeat import bury_silent, lost, registered, viewed
@@ -112,6 +112,7 @@ class ClusterCore:
         cluster.bookings.expire(now_ns)
         reject_overdue(cluster, now_ns)
         reject_hopeless(cluster, now_ns)
+        end_late(cluster, now_ns)
         order_due(cluster, now_ns)
         finish_drains(cluster)
         place_queued(cluster, now_ns)

@@ -178,7 +178,7 @@ class GatewayCore:
     def _submit(self, stream: Stream, now_ns: int) -> None:
         stream.submitting = True
         stream.submits += 1
-        self._orders.ask(stream)
+        self._orders.ask(stream, now_ns)
         self._orders.set_timer(SUBMIT, stream.request_id, now_ns + self._limits.submit_ns)
 
     # Tokens.
@@ -245,7 +245,8 @@ class GatewayCore:
         stream = self._streams.get(event.request_id)
         if stream is None or event.epoch.attempt < stream.newest.attempt:
             return
-        again = event.retry_after_ns if stream.attempts > 1 or stream.tokens else None
+        began = stream.attempts > 1 or stream.tokens or stream.request.emitted
+        again = event.retry_after_ns if began else None
         if again is not None and stream.submits < self._limits.submits_max:
             # It was admitted once, so a full queue is waited out.
             stream.submitting = True
@@ -304,7 +305,7 @@ class GatewayCore:
             return  # its submissions are counted
         stream.stalls += 1
         if stream.stalls <= limits.stalls_max:
-            self._orders.ask(stream)
+            self._orders.ask(stream, now_ns)
             self._orders.ask_resend(stream)
             return
         self._orders.cancel_at_worker(stream)

@@ -25,9 +25,9 @@ class GatewayOrders:
         self._gateway_id = gateway_id
         self.out: list[GatewayEffect] = []
 
-    def ask(self, stream: Stream) -> None:
+    def ask(self, stream: Stream, now_ns: int) -> None:
         """Submit the request as it stands; of an epoch that is known it is a question."""
-        self.out.append(ToController(RequestArrived(request=stream.resubmission())))
+        self.out.append(ToController(RequestArrived(request=stream.resubmission(now_ns))))
 
     def drop(self, request_id: RequestId) -> None:
         """The controller need not keep it."""

@@ -14,15 +14,20 @@ class LimitsError(ValueError):
 class ClusterLimits:
     """Bounds of a `ClusterCore`. All are at least 1. Raises LimitsError."""
 
-    # Requests waiting for a worker. Low: bursts are rejected. High: they wait in vain.
+    # Requests of one class waiting for a worker. Low: bursts are rejected. High: they wait in vain.
     queue_len_max: int = 512
     # Longest wait for a worker. Low: rejects what a busy minute would have served.
     # High: clients learn late that they should have gone elsewhere.
     queue_ns_max: int = 120 * S
     # Requests known at once, running ones included. Beyond: RESOURCE_EXHAUSTED.
     requests_max: int = 100_000
-    # What a rejected client is told to wait. Low: it comes back into the same crowd.
+    # Waiting that lifts a request by one class. Low: classes mean little under load.
+    # High: the lowest class waits long behind a busy higher one.
+    queue_age_ns: int = 20 * S
+    # What a rejected client is told to wait: when what waits now will have been placed, by
+    # the rate of late, but no less than this, and no more than the other.
     retry_after_ns: int = 1 * S
+    retry_after_ns_max: int = 60 * S
     # Silence after which a worker gets nothing new. At least a few heartbeats.
     suspect_after_ns: int = 1 * S
     # Silence after which a worker is given up for ever; found within one tick more, so
@@ -71,6 +76,9 @@ class ClusterLimits:
         _check_positive(self)
         _check_below("suspect_after_ns", self.suspect_after_ns, "dead_after_ns", self.dead_after_ns)
         _check_below("tick_ns", self.tick_ns, "dead_after_ns", self.dead_after_ns)
+        _check_below(
+            "retry_after_ns", self.retry_after_ns, "retry_after_ns_max", self.retry_after_ns_max
+        )
         _check_below("queue_len_max", self.queue_len_max, "requests_max", self.requests_max)
 
 

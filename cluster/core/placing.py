@@ -1,6 +1,6 @@
 """From the queue to a worker: asks the policy, books its answer, assigns.
 
-Strictly by arrival: while the first cannot be placed, nobody behind it is, so
+Strictly in the queue's order: while the first cannot be placed, nobody behind it is, so
 that a large request is not passed by small ones for ever.
 """
 
@@ -22,7 +22,7 @@ from .state import Cluster
 
 def place_queued(cluster: Cluster, now_ns: int) -> None:
     """Place from the head of the queue until one finds no worker."""
-    while (tracked := cluster.queue.head()) is not None:
+    while (tracked := cluster.queue.head(now_ns)) is not None:
         records = cluster.members.placeable()
         if not records or not _place(cluster, tracked, records, now_ns):
             return
@@ -62,6 +62,7 @@ def _place(
     if placement is None:
         return False
     cluster.queue.remove(tracked)
+    cluster.queue.note_placed(now_ns)
     cluster.requests.assign(tracked, placement.prefill, now_ns)
     _book(cluster, request, placement, hits.get(placement.prefill, NO_HIT).tokens, now_ns)
     handoff = None

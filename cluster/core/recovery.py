@@ -33,6 +33,7 @@ def forget(cluster: Cluster, tracked: TrackedRequest, why: str) -> None:
     cluster.traces.ended(tracked)
     detach(cluster, tracked, why)
     cluster.orphans.pop(tracked.request_id, None)
+    cluster.deadlines.set(tracked.request_id, None)
     cluster.requests.forget(tracked)
 
 

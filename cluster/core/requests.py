@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ...proto.ids import Epoch, GatewayId, RequestId, WorkerKey
-from ...proto.requests import Request
+from ...proto.requests import Request, RequestClass
 from ...proto.views import HeldRequest, Phase
 
 # Above any hop a request can reach: Epoch(a, HOP_MAX) is "attempt a and all before".
@@ -65,6 +65,7 @@ class TrackedRequest:
     tells: int = 0  # times its gateway was told that it is displaced
     resumes: int = 0  # how often its client has come back
     resume_digest: int = 0
+    request_class: RequestClass = RequestClass.STANDARD
     client_tokens: int = 0  # that its client had when it came back last
     orphaned_ns: int | None = None  # since when its gateway is dead and no other has it
 
@@ -125,6 +126,7 @@ class Requests:
                 prompt_tokens=request.prompt_tokens,
                 arrived_ns=now_ns,
                 resume_digest=request.resume_digest,
+                request_class=request.request_class,
             )
             self._by_id[request.request_id] = tracked
             self._ended.pop(request.request_id, None)

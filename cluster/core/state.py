@@ -8,6 +8,7 @@ from ...proto.worker_events import WorkerEvent
 from ..policy.placement import PlacementPolicy
 from ..policy.tiered_index import TieredIndex
 from .bookings import Bookings
+from .deadlines import Deadlines
 from .limits import ClusterLimits
 from .membership import Membership
 from .moves import OpenMoves
@@ -26,7 +27,8 @@ class Cluster:
         self.started_ns: int | None = None
         self.members = Membership(limits)
         self.requests = Requests(limits.ended_max)
-        self.queue = AdmissionQueue()
+        self.queue = AdmissionQueue(limits.queue_age_ns)
+        self.deadlines = Deadlines()
         self.bookings = Bookings(limits.booking_ns_max)
         self.moves = OpenMoves()
         self.traces = Traces(limits.traces_max, limits.trace_moves_max)

@@ -46,10 +46,11 @@ class Stream:
     def attempts(self) -> int:
         return self.newest.attempt - self.first_attempt + 1
 
-    def resubmission(self) -> Request:
-        """The request with all that the client has, at the newest epoch."""
+    def resubmission(self, now_ns: int) -> Request:
+        """The request with all that the client has, at the newest epoch, and the time it has."""
         emitted = (*self.request.emitted, *self.tokens)
-        return replace(self.request, emitted=emitted, epoch=self.newest)
+        left_ns = None if self.deadline_ns is None else max(0, self.deadline_ns - now_ns)
+        return replace(self.request, emitted=emitted, epoch=self.newest, remaining_ns=left_ns)
 
     def resume(self, request: Request, deadline_ns: int | None) -> None:
         """Its client asks anew, with what it has: perhaps less than was delivered."""
@@ -80,7 +81,10 @@ class Stream:
     def see(self, epoch: Epoch) -> None:
         """Someone speaks at `epoch`. An attempt that was raised elsewhere is not one of ours."""
         if epoch > self.newest:
-            self.hops_before = epoch.hop if self.request.resumes and not self.tokens else 0
+            if self.request.resumes and not self.tokens:
+                self.hops_before = epoch.hop
+            elif epoch.attempt > self.newest.attempt:
+                self.hops_before = 0
             self.first_attempt += epoch.attempt - self.newest.attempt
             self.newest = epoch
             self.asked_ns = None

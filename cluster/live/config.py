@@ -154,7 +154,11 @@ class ControllerConfig:
     queue_len_max: Positive = Field(
         default=512,
         lt=100_000,
-        description="Requests waiting for a worker; beyond: RESOURCE_EXHAUSTED.",
+        description="Requests of one class waiting for a worker; beyond: RESOURCE_EXHAUSTED.",
+    )
+    queue_age_s: Seconds = Field(
+        default=20.0,
+        description="Waiting that lifts a request by one class (batch, standard, interactive).",
     )
     queue_s_max: Seconds = Field(
         default=120.0, description="Longest wait for a worker, seconds; beyond: RESOURCE_EXHAUSTED."

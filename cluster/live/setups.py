@@ -21,6 +21,7 @@ def controller_setup(
         limits=ClusterLimits(
             queue_len_max=limits.queue_len_max,
             queue_ns_max=_ns(limits.queue_s_max),
+            queue_age_ns=_ns(limits.queue_age_s),
             suspect_after_ns=_ns(limits.suspect_after_s),
             dead_after_ns=_ns(limits.dead_after_s),
             resume_grace_ns=_ns(config.gateway.resume_grace_s),

@@ -12,6 +12,7 @@ from splitweave.client.endpoints import parse_addresses
 from splitweave.client.errors import InvalidRequest
 from splitweave.client.operations import Operations
 from splitweave.client.retry import RetryPolicy
+from splitweave.proto import inference_pb2 as pb
 
 # Every option: where it goes, and a value that is not the default.
 REACHES: dict[str, tuple[str, Any]] = {
@@ -31,6 +32,7 @@ REACHES: dict[str, tuple[str, Any]] = {
     "model": ("model", "m"),
     "request_id": ("request_id", "r"),
     "rendered_at_s": ("rendered_at_s", 1_700_000_000),
+    "request_class": ("request_class", "batch"),
 }
 
 
@@ -48,11 +50,17 @@ def test_the_table_has_every_option() -> None:
 def test_an_option_reaches_its_field_and_no_other(name: str) -> None:
     path, value = REACHES[name]
     ask = generate_request("x", {name: value})  # type: ignore[misc]
-    assert at(ask, path) == value
+    assert at(ask, path) == (pb.REQUEST_CLASS_BATCH if name == "request_class" else value)
     top = {field.name for field, _ in ask.ListFields()}
     assert top == {"text", "request_id", path.split(".", maxsplit=1)[0]}
     if path.startswith("sampling."):
         assert [field.name for field, _ in ask.sampling.ListFields()] == [name]
+
+
+@pytest.mark.parametrize("value", ["Batch", "", 3, None])
+def test_a_class_that_is_none_is_refused_with_those_there_are(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="one of interactive, standard, batch"):
+        generate_request("x", {"request_class": value})
 
 
 @pytest.mark.parametrize("name", ["top_p", "repetition_penalty", "seed", "logprobs"])

@@ -70,9 +70,8 @@ def test_the_queue_is_bounded() -> None:
     plane = Plane(limits=ClusterLimits(queue_len_max=2, retry_after_ns=7))
     plane.arrive("r1")
     plane.arrive("r2")
-    assert plane.arrive("r3") == [
-        "g0: r3 rejected, RESOURCE_EXHAUSTED: 2 requests wait for a worker (queue_len_max 2)"
-    ]
+    said = "2 standard requests wait for a worker (queue_len_max 2)"
+    assert plane.arrive("r3") == [f"g0: r3 rejected, RESOURCE_EXHAUSTED: {said}"]
     event = plane.effects[0].event
     assert isinstance(event, RequestRejected)
     assert event.retry_after_ns == 7

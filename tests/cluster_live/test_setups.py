@@ -85,6 +85,7 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
     ),
     "gateway.stall_s": (3.5, {"gateway/gateway-0 limits.stall_ns": 3_500_000_000}),
     "controller.queue_len_max": (8, {"controller limits.queue_len_max": 8}),
+    "controller.queue_age_s": (4.0, {"controller limits.queue_age_ns": 4_000_000_000}),
     "controller.queue_s_max": (7.0, {"controller limits.queue_ns_max": 7_000_000_000}),
     "controller.heartbeat_s": (0.3, every_worker("limits.heartbeat_ns", 300_000_000)),
     "controller.suspect_after_s": (0.9, {"controller limits.suspect_after_ns": 900_000_000}),

@@ -200,6 +200,7 @@ FURTHEST: dict[str, GenerateRequest] = {
     ),
     "rendered_at_s": GenerateRequest(text="x", rendered_at_s=253_402_300_799),
     "resume_key": GenerateRequest(text="x", resume_key="k" * 128),
+    "request_class": GenerateRequest(text="x", request_class=pb.REQUEST_CLASS_BATCH),
 }
 FURTHEST_SAMPLING: dict[str, tuple[SamplingParams, ...]] = {
     "temperature": (SamplingParams(temperature=0.0), SamplingParams(temperature=100.0)),
@@ -230,6 +231,14 @@ def test_the_ends_of_every_sampling_range_are_allowed_and_kept(name: str) -> Non
     for params in FURTHEST_SAMPLING[name]:
         request = check(GenerateRequest(text="x", sampling=params)).request
         assert getattr(request.sampling, name) == getattr(params, name)
+
+
+def test_a_class_that_is_none_is_refused_and_left_out_is_standard() -> None:
+    given = GenerateRequest.FromString(GenerateRequest(text="x").SerializeToString() + b"x\x07")
+    with pytest.raises(Refused, match="request_class: is 7; one of 0, 1, 2, 3"):
+        check(given)
+    told = [check(GenerateRequest(text="x", request_class=n)).request for n in (0, 1, 2, 3)]  # type: ignore[arg-type]
+    assert [str(r.request_class) for r in told] == ["standard", "interactive", "standard", "batch"]
 
 
 def test_no_field_of_the_protocol_is_without_a_case() -> None:

@@ -154,7 +154,7 @@ def test_numbers_of_fields_are_never_moved() -> None:
         name: [field.number for field in MESSAGES[name].fields]
         for name in ("GenerateRequest", "ResumeRequest", "Token", "Finished", "Accepted")
     } == {
-        "GenerateRequest": list(range(1, 15)),
+        "GenerateRequest": list(range(1, 16)),
         "ResumeRequest": [1, 2, 3, 4],
         "Token": [1, 2, 3, 4],
         "Finished": [1, 2, 3, 4, 5],

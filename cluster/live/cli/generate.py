@@ -43,6 +43,7 @@ def generate(  # noqa: PLR0913  (a command line is flat)
     ] = None,
     request_id: Annotated[str | None, typer.Option(help="Id to find it by in status.")] = None,
     model: opt.Model = None,
+    request_class: opt.Class = None,
     timeout: opt.Timeout = None,
     stats: Annotated[bool, typer.Option("--stats", help="A line of figures on stderr.")] = False,
     as_json: opt.Json = False,

@@ -20,6 +20,10 @@ ADDRESS = DEFAULT_ADDRESS
 Timeout = Annotated[
     float | None, typer.Option(help="Seconds the whole may take, retries included.", min=0.001)
 ]
+Class = Annotated[
+    str | None,
+    typer.Option("--class", help="interactive, standard (default) or batch: who waits goes by it."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Model = Annotated[str | None, typer.Option(help="Name of the served model.")]
 MaxTokens = Annotated[

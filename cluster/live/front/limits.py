@@ -4,7 +4,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from ....proto.inference_pb2 import GenerateRequest, ResumeRequest, SamplingParams
+from ....proto.inference_pb2 import (
+    GenerateRequest,
+    RequestClass,
+    ResumeRequest,
+    SamplingParams,
+)
 from .refusals import Violation
 
 RESUME_KEY_CHARS_MAX = 128
@@ -52,6 +57,9 @@ def resume_violations(resume: ResumeRequest) -> list[Violation]:
 def _identity(ask: GenerateRequest) -> Iterator[Violation]:
     if ask.HasField("request_id") and not REQUEST_ID.fullmatch(ask.request_id):
         yield Violation("request_id", "must be 1 to 128 characters of [A-Za-z0-9._:-]")
+    if ask.request_class not in RequestClass.values():
+        limit = f"one of {', '.join(map(str, RequestClass.values()))}"
+        yield Violation("request_class", f"is {ask.request_class}; {limit}")
     if len(ask.resume_key) > RESUME_KEY_CHARS_MAX:
         limit = f"at most {RESUME_KEY_CHARS_MAX}"
         yield Violation("resume_key", f"has {len(ask.resume_key)} characters; {limit}")

@@ -15,10 +15,11 @@ from functools import partial
 
 import grpc
 
+from ....proto import inference_pb2 as pb
 from ....proto.blocks import block_hashes
 from ....proto.ids import PrefixHash, RequestId
 from ....proto.inference_pb2 import GenerateRequest, ResumeRequest
-from ....proto.requests import Request, SamplingParams
+from ....proto.requests import Request, RequestClass, SamplingParams
 from .limits import SEED_MAX, field_violations, resume_violations
 from .refusals import Refused, Violation, invalid
 from .seams import Served
@@ -35,6 +36,14 @@ def draw_seed() -> int:
 def draw_request_id() -> RequestId:
     """An id for a request that named none."""
     return RequestId(f"req-{secrets.token_hex(8)}")
+
+
+CLASSES: dict[int, RequestClass] = {
+    pb.REQUEST_CLASS_UNSPECIFIED: RequestClass.STANDARD,
+    pb.REQUEST_CLASS_INTERACTIVE: RequestClass.INTERACTIVE,
+    pb.REQUEST_CLASS_STANDARD: RequestClass.STANDARD,
+    pb.REQUEST_CLASS_BATCH: RequestClass.BATCH,
+}
 
 
 def digest_of(resume_key: str) -> int:
@@ -170,6 +179,7 @@ class Validator:
             emitted=tuple(ask.emitted_token_ids),
             block_hashes=hashes,
             resume_digest=digest_of(ask.resume_key),
+            request_class=CLASSES[ask.request_class],
         )
 
     def _sampling(self, ask: GenerateRequest) -> SamplingParams:

@@ -133,3 +133,29 @@ def _unavailable() -> RequestRejected:
     return RequestRejected(
         request_id=R1, epoch=Epoch(0), code=RejectCode.UNAVAILABLE, message="elsewhere"
     )
+
+
+def test_a_resumed_stream_waits_for_no_report_of_what_moved_before_it_came() -> None:
+    """The former gateway had those: the account would wait for them in vain."""
+    front = Front()
+    asked(front, resumes=1, emitted=(7, 8))
+    front.accepted("d0", epoch=Epoch(0, 2))
+    said = front.chunk(2, 9, epoch=Epoch(0, 2), finish=FinishReason.STOP)
+    assert "r1 ends, stop, 3 tokens" in said
+
+
+def test_a_resumed_stream_waits_for_the_report_of_a_move_that_it_saw() -> None:
+    front = Front()
+    asked(front, resumes=1, emitted=(7, 8))
+    front.chunk(2, 9, epoch=Epoch(0, 1))
+    said = front.chunk(3, 4, epoch=Epoch(0, 2), finish=FinishReason.STOP)
+    assert "r1 ends, stop, 4 tokens" not in said
+    assert "r1 ends, stop, 4 tokens" in front.wait(1 * S)
+
+
+def test_a_client_that_comes_back_while_its_account_is_awaited_is_told_no_old_end() -> None:
+    front = opened()
+    front.chunk(0, 7, epoch=Epoch(0, 1), finish=FinishReason.STOP)
+    assert front.core.resume_digest(R1) == 0
+    assert asked(front, resumes=1, emitted=()) == ["controller: submit r1@0.0 +0"]
+    assert "ends" not in " ".join(front.wait(900 * MS))

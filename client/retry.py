@@ -1,11 +1,21 @@
 """When to try again: a pure decision, the waiting is the shells'."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import Overloaded, SplitweaveError, Unavailable
 
 DOUBLINGS_MAX = 64  # a float ends at 1 024 of them
+
+
+# Told before a wait of a stream that had begun, or for want of room: what failed, and for
+# how many seconds.
+OnRetry = Callable[[SplitweaveError, float], None]
+
+
+def say_nothing(_error: SplitweaveError, _wait_s: float) -> None:
+    """Nobody is interested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +33,7 @@ class RetryPolicy:
     resume_tries_max: int = 12
     backoff_s: float = 0.1
     backoff_max_s: float = 5.0
+    on_retry: OnRetry = say_nothing
 
 
 class Retry:
@@ -56,6 +67,8 @@ class Retry:
         if late or self._failures >= self._tries_max():
             raise error
         self.retries += 1
+        if self._began or isinstance(error, Overloaded):
+            self._policy.on_retry(error, wait_s)
         return wait_s
 
     def _tries_max(self) -> int:

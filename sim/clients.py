@@ -6,12 +6,14 @@ once, in order, and the right one, however often its request moved or died.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
 
 from ..proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
 from ..proto.gateway_events import RejectCode
 from ..proto.ids import GatewayId, RequestId
-from ..proto.requests import FinishReason, Request
+from ..proto.requests import FinishReason, Request, RequestClass
 from .errors import InvariantBroken
+from .scenario import ClassSpec
 from .streams import TrueStream
 
 TRIES_MAX = 12  # of the SDK, for a stream that the server cannot go on with
@@ -46,6 +48,14 @@ class Stream:
     @property
     def ended(self) -> bool:
         return self.finish is not None or self.error is not None
+
+
+def class_of(spec: ClassSpec, seed: int, index: int) -> RequestClass:
+    """The class of request number `index`: the same in every run of the seed."""
+    draw = Random(f"class {seed} {index}").random()
+    if draw < spec.interactive:
+        return RequestClass.INTERACTIVE
+    return RequestClass.BATCH if draw < spec.interactive + spec.batch else RequestClass.STANDARD
 
 
 class Clients:

@@ -120,6 +120,18 @@ WorkloadSpec = Annotated[PoissonSpec | TraceSpec, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ClassSpec:
+    """Shares of the requests that are of a class; the rest are standard."""
+
+    interactive: Chance = 0.0
+    batch: Chance = 0.0
+
+    def __post_init__(self) -> None:
+        if self.interactive + self.batch > 1:
+            raise ValueError(f"interactive + batch ({self.interactive + self.batch:g}) exceeds 1")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SloSpec:
     """Both must hold for a request to count."""
 
@@ -184,6 +196,7 @@ class Scenario:
     pools: list[PoolSpec] = Field(min_length=1)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     workload: WorkloadSpec
+    classes: ClassSpec = field(default_factory=ClassSpec)
     slo: SloSpec = field(default_factory=SloSpec)
     faults: FaultSpec = field(default_factory=FaultSpec)
     limits: LimitsSpec = field(default_factory=LimitsSpec)

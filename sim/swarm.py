@@ -66,6 +66,7 @@ def swarm(seed: int) -> Scenario:
             "gateways": dice.choice((1, 2, 3)),
         },
         "workload": _workload(dice, prompt, output),
+        "classes": Random(f"classes {seed}").choice(CLASSES),
         "slo": {"ttft_s": 1.0, "tpot_s": 0.1},
         "faults": _faults(dice),
         "limits": {
@@ -75,6 +76,9 @@ def swarm(seed: int) -> Scenario:
         },
     }  # fmt: skip
     return build(Scenario, tables, f"the swarm's seed {seed}")
+
+
+CLASSES = ({}, {}, {"interactive": 0.3, "batch": 0.4})
 
 
 def _pools(dice: Random, longest_blocks: int) -> list[dict[str, Any]]:

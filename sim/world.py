@@ -5,6 +5,7 @@ effects. It can be hurt from outside (`kill_worker`, `freeze_worker`, …) and
 healed; `faults.py` says what happens when, `campaign.py` what must hold after.
 """
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from ..proto.worker_events import ViewAsked, WorkerStarted
 from .arrivals import Arrival, PromptMaker
-from .clients import Clients, Stream
+from .clients import Clients, Stream, class_of
 from .clock import Scheduler, to_ns
 from .cores import CoreBuilder
 from .engine import Engine
@@ -136,7 +137,10 @@ class World:
         """A client asks the next gateway in turn."""
         gateway_id = self.gateway_ids[index % len(self.gateway_ids)]
         now_ns = self.scheduler.now_ns
-        request = self._prompts.request(index, arrival, gateway_id)
+        request = replace(
+            self._prompts.request(index, arrival, gateway_id),
+            request_class=class_of(self.scenario.classes, self.scenario.seed, index),
+        )
         self.clients.ask(request, now_ns, self._deadline_ns(index, now_ns))
         self._ask(gateway_id, request.request_id)
         return request.request_id

@@ -115,3 +115,28 @@ def test_clients_that_fail_together_do_not_come_back_together() -> None:
 
 def test_a_negative_wish_of_the_server_shortens_nothing() -> None:
     assert retry(RetryPolicy()).failed(Overloaded("full", -9.0), 0.0) >= 0.05
+
+
+def test_whoever_wants_to_know_is_told_before_each_wait_of_a_stream_that_had_begun() -> None:
+    told: list[tuple[str, float]] = []
+    policy = RetryPolicy(on_retry=lambda error, wait_s: told.append((error.message, wait_s)))
+    sut = retry(policy)
+    sut.failed(Unavailable("nobody is there"), 0.0)
+    sut.progressed()
+    waits = [sut.failed(Unavailable("it is gone"), 0.0) for _ in range(3)]
+    assert told == [("it is gone", wait_s) for wait_s in waits]
+
+
+def test_a_wait_for_room_is_told_from_the_first() -> None:
+    told: list[float] = []
+    sut = retry(RetryPolicy(on_retry=lambda _, wait_s: told.append(wait_s)))
+    assert sut.failed(Overloaded("full", 7.0), 0.0) == 7.0
+    assert told == [7.0]
+
+
+def test_nobody_is_told_of_an_error_that_is_final() -> None:
+    told: list[object] = []
+    sut = retry(RetryPolicy(tries_max=1, on_retry=lambda *what: told.append(what)))
+    with pytest.raises(Unavailable):
+        sut.failed(Unavailable("it is gone"), 0.0)
+    assert told == []

@@ -9,7 +9,7 @@ from rich.console import Console
 from ....client import Client, InvalidRequest, Message, Options
 from . import options as opt
 from .generate import chosen, figures
-from .reporting import UsageProblem, reporting, say
+from .reporting import PATIENT, UsageProblem, reporting, say
 from .text import decode
 
 PROMPT = "[bold green]you>[/] "
@@ -57,13 +57,14 @@ def chat(  # noqa: PLR0913  (a command line is flat)
     seed: opt.Seed = None,
     stop: opt.Stop = None,
     model: opt.Model = None,
+    request_class: opt.Class = None,
     timeout: opt.Timeout = None,
     address: opt.Address = opt.ADDRESS,
 ) -> None:
     """Talk with the model. Ctrl-C cancels an answer, Ctrl-D leaves."""
     options = chosen(locals())
     console = Console(soft_wrap=True, emoji=False)
-    with reporting(), Client(address) as client:
+    with reporting(), Client(address, retry=PATIENT) as client:
         talk(Conversation(client, console, system), console, options)
 
 

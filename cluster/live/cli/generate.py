@@ -9,7 +9,7 @@ import typer
 
 from ....client import Client, Generation, Message, Options, Prompt, Stream
 from . import options as opt
-from .reporting import reporting
+from .reporting import PATIENT, reporting
 from .text import prompt_text
 
 STATS = (
@@ -55,7 +55,10 @@ def generate(  # noqa: PLR0913  (a command line is flat)
         text = prompt_text(prompt)
         turn: Message = {"role": "user", "content": text}
         what: Prompt = [turn] if chat else text
-        with Client(address) as client, client.stream(what, **chosen(given)) as stream:
+        with (
+            Client(address, retry=PATIENT) as client,
+            client.stream(what, **chosen(given)) as stream,
+        ):
             print_json(stream) if as_json else print_text(stream, stats)
 
 

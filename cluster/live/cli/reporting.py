@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
-from ....client import errors
+from ....client import RetryPolicy, errors
 from ....proto.toml_file import ConfigError
 
 CTRL_C = 130
@@ -54,6 +54,16 @@ def reporting() -> Iterator[None]:
     except (errors.SplitweaveError, ConfigError, UsageProblem) as error:
         say(error)
         raise typer.Exit(STATUS.get(type(error), 1)) from None
+
+
+def say_reconnecting(error: errors.SplitweaveError, wait_s: float) -> None:
+    """A stream would be silent without a word: its gateway is gone, or has no room."""
+    text = " ".join(str(error).split())
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False, style="dim")
+    console.print(f"reconnecting in {wait_s:.1f} s: {text}", markup=False)
+
+
+PATIENT = RetryPolicy(on_retry=say_reconnecting)
 
 
 def say(error: Exception) -> None:

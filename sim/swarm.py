@@ -78,7 +78,7 @@ def swarm(seed: int) -> Scenario:
     return build(Scenario, tables, f"the swarm's seed {seed}")
 
 
-CLASSES = ({}, {}, {"interactive": 0.3, "batch": 0.4})
+CLASSES: tuple[dict[str, float], ...] = ({}, {}, {"interactive": 0.3, "batch": 0.4})
 
 
 def _pools(dice: Random, longest_blocks: int) -> list[dict[str, Any]]:

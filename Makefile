@@ -1,6 +1,7 @@
 # make run    the demo: two pools on this machine, a handoff, a live migration
 # make test   every test            make check  format, lint, types, contracts, stubs
 # make proto  regenerate the stubs  make bench  figures for benchmarks/README.md
+# make mutants  plant bugs in copies of the source, and show which test sees each
 #
 # Each target installs what it needs into .venv/; a second call finds it there.
 # Nothing is needed beforehand but Python 3.11 or newer (PYTHON=… to choose one).
@@ -16,7 +17,7 @@ SAY := @printf '\033[1m==> %s\033[0m\n'
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format proto bench clean
+.PHONY: help setup run test check format proto bench mutants clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -49,6 +50,9 @@ format: .venv/.stamp-test
 
 proto: .venv/.stamp-test
 	$(BIN)/python proto/generate.py
+
+mutants: .venv/.stamp-test
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
 bench: .venv/.stamp-bench
 	@for script in $(filter-out benchmarks/soak.py benchmarks/chaos.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

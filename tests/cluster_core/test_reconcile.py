@@ -1,7 +1,7 @@
 """What workers say they hold, against what the controller believes: one test per rule."""
 
 import pytest
-from control_plane import MS, Plane, S, held, key, report_of, request_of
+from control_plane import MS, Plane, S, held, key, policy_of, report_of, request_of
 from splitweave.cluster.core.limits import ClusterLimits
 from splitweave.proto.cluster_events import MoveEnded, RequestArrived, RequestEnded
 from splitweave.proto.ids import Epoch, GatewayId, RequestId
@@ -233,6 +233,17 @@ def test_a_report_from_a_dead_source_is_dropped() -> None:
     plane.lose("p0")
     assert plane.tell(MoveEnded(report=report_of(order))) == []
     assert plane.where("r1") == "displaced"
+
+
+def test_a_report_from_a_dead_source_says_nothing_of_its_next_lifes_link() -> None:
+    policy = policy_of()
+    plane = Plane("p0", "d0", policy=policy)
+    plane.arrive("r1")
+    report = report_of(plane.order(), hidden_bytes=0)
+    plane.lose("p0")
+    before = policy.links.bytes_per_s(key("p0").worker_id, key("d0").worker_id)
+    plane.tell(MoveEnded(report=report))
+    assert policy.links.bytes_per_s(key("p0").worker_id, key("d0").worker_id) == before
 
 
 def test_an_aborted_handoff_leaves_the_request_at_its_source() -> None:

@@ -116,6 +116,21 @@ def test_a_nan_key_makes_every_row_that_sees_it_nan_and_no_earlier_one(cpu: CpuK
     assert torch.equal(y[:, :3], clean[:, :3])
 
 
+@pytest.mark.parametrize("lengths", [[64, 3], [3, 64]])
+def test_a_sequence_of_nan_leaves_the_others_alone(
+    one_thread: CpuKernels, lengths: list[int]
+) -> None:
+    """One thread: its next piece of work gets the memory that held the NaN."""
+    batch = paged_batch(lengths)
+    clean = attend(one_thread, batch)
+    spoiled = lengths.index(64)
+    batch.kv_layer[:, batch.block_tables_SB[spoiled]] = torch.nan
+    y = attend(one_thread, batch)
+    others = batch.sequence_T != spoiled
+    assert y[~others].isnan().all()
+    assert torch.equal(y[others], clean[others])
+
+
 def test_rope_store_writes_its_slots_and_no_other_memory(cpu: CpuKernels) -> None:
     layer = torch.full((2, 3, 2, 4, 32), -7.0)
     seeded = torch.Generator().manual_seed(4)

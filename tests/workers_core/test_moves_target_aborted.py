@@ -60,6 +60,14 @@ def test_repeated_asks_do_not_extend_the_lease() -> None:
     assert peer_words(solo) == ["MoveAborted"]
 
 
+def test_repeated_offers_do_not_extend_the_lease() -> None:
+    solo = offered()
+    solo.now_ns += LIMITS.lease_ns - 10_000
+    solo.offer(1, 18, ("m1/0", "m1/1"))
+    solo.fire("target_move", M1, 20_000)
+    assert peer_words(solo) == ["MoveAborted"]
+
+
 def test_an_aborted_lease_is_quarantined_until_the_source_lets_go() -> None:
     solo = leasing()
     solo.step(ABORTED)

@@ -138,6 +138,7 @@ class Engine:
             if not self.gone:
                 self._fail(copy, "the link failed" if target else f"worker {copy.target} is gone")
             return
+        target.inbound.left(copy)
         payload = self.content.read(copy) if self.content is not None else None
         self._scheduler.at(passage.landed_ns, target.land, (copy, payload, passage.fate))
         if passage.told_ns > passage.sent_ns:

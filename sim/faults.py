@@ -153,6 +153,7 @@ class Deed(StrEnum):
     HANG_UP = "hang up"  # the client of the request
     GATEWAY = "gateway"  # the request's gateway crashes
     CONTROLLER = "controller"  # it restarts
+    ECHO = "echo"  # an earlier message to it comes again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,7 @@ class StageFault:
     delay_ns: int
     for_ns: int
     noticed_ns: int
+    pick: int  # which message, for an echo
 
 
 Fault = (

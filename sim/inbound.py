@@ -3,7 +3,8 @@
 The check of "no block is reused while somebody may still write it": neither
 may an iteration write a block that a copy is on its way to, nor may a copy set
 out for a block that the running iteration writes. Exempt is a copy whose lease
-is closed and whose source is known to be dead here: its writes are fenced.
+is closed and whose source is known to be dead here, or has sent all of it: the
+source can do nothing more, and what lands without a lease is not written.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Inbound:
         self._copies: dict[str, tuple[Copy, WorkerKey]] = {}
         self._blocks: dict[BlockId, str] = {}
         self._dead: set[WorkerKey] = set()
+        self._left: set[str] = set()
         self._writing: dict[BlockId, RequestId] = {}
 
     def expect(self, copy: Copy, source: WorkerKey, leases: set[MoveId]) -> None:
@@ -36,9 +38,14 @@ class Inbound:
             if block in self._writing and copy.move_id in leases:
                 self._refuse(block, self._writing[block])
 
+    def left(self, copy: Copy) -> None:
+        """The last byte of a copy has left its source."""
+        self._left.add(copy.copy_id)
+
     def forget(self, copy: Copy) -> None:
         """A copy has landed, failed, or its source is gone."""
         self._copies.pop(copy.copy_id, None)
+        self._left.discard(copy.copy_id)
         for block in copy.target_blocks:
             if self._blocks.get(block) == copy.copy_id:
                 del self._blocks[block]
@@ -72,7 +79,8 @@ class Inbound:
 
     def _fenced(self, block: BlockId, leases: set[MoveId]) -> bool:
         copy, source = self._copies[self._blocks[block]]
-        return not self._alive(source) or (source in self._dead and copy.move_id not in leases)
+        over = source in self._dead or copy.copy_id in self._left
+        return not self._alive(source) or (over and copy.move_id not in leases)
 
     def _refuse(self, block: BlockId, request_id: RequestId) -> None:
         copy, source = self._copies[self._blocks[block]]

@@ -6,12 +6,15 @@ loses, doubles or delays messages while it lasts; a cut party hears and says
 nothing at all.
 """
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from .clock import Action, Scheduler
 
+PAST_MAX = 64  # messages kept per party
 PartyName = str  # "controller", or a gateway's or worker's id
 
 
@@ -50,12 +53,15 @@ class Network:
         self._random = Random(f"network {seed}")
         self._troubles: list[Trouble] = []
         self._cut: dict[PartyName, int] = {}
+        self._past: dict[PartyName, deque[tuple[Action, Any]]] | None = None
         self.sent = 0
         self.lost = 0
 
     def send(self, source: PartyName, target: PartyName, deliver: Action, message: Any) -> None:
         """Deliver `message` by `deliver(message)`, once, later; or as the faults have it."""
         self.sent += 1
+        if self._past is not None:
+            self._past.setdefault(target, deque(maxlen=PAST_MAX)).append((deliver, message))
         if self._troubles or self._cut:
             self._send_badly(source, target, deliver, message)
         elif self._jitter_ns:
@@ -71,6 +77,19 @@ class Network:
         """End a trouble; one that has ended is no error."""
         if trouble in self._troubles:
             self._troubles.remove(trouble)
+
+    def remember(self) -> None:
+        """From now on messages are kept for `echo`."""
+        self._past = {}
+
+    def echo(self, target: PartyName, wanted: Callable[[Any], bool], pick: int) -> None:
+        """A message to `target` comes once more, late; `pick` says which of those wanted."""
+        chosen = [
+            letter for letter in (self._past or {}).get(target, ()) if wanted(_event(letter[1]))
+        ]
+        if chosen:
+            deliver, message = chosen[pick % len(chosen)]
+            self._scheduler.at(self._arrival_ns(), deliver, message)
 
     def cut(self, party: PartyName) -> None:
         """Nothing reaches or leaves `party` until as many `mend` as `cut`."""
@@ -115,5 +134,9 @@ class Network:
 
 
 def _kind(message: Any) -> str:
-    """The type of what is sent; some messages travel with their address."""
-    return type(message[1] if isinstance(message, tuple) else message).__name__
+    return type(_event(message)).__name__
+
+
+def _event(message: Any) -> Any:
+    """What is told; some messages travel with their address."""
+    return message[1] if isinstance(message, tuple) else message

@@ -140,8 +140,9 @@ class _Dice:
 
     def stage(self) -> StageFault:
         half = self._random.choice(STAGES)
+        deed = Deed.ECHO if self._random.random() < 0.4 else self._random.choice(list(Deed))
         return StageFault(
-            at_ns=self._at_ns(), half=half, deed=self._random.choice(list(Deed)),
+            at_ns=self._at_ns(), half=half, deed=deed, pick=self._random.randrange(1 << 30),
             peer=self._random.random() < 0.5,
             delay_ns=self._random.choice((0, self._ns(0.0, 0.02), self._ns(0.0, 0.5))),
             for_ns=self._ns(0.01, 3.0),

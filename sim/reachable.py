@@ -32,6 +32,18 @@ NEVER = (
         "names no move: only those that are there are concerned",
     ),
     Never(
+        SOURCE,
+        _ASKED,
+        (Half.NONE,),
+        "answers an ask, and whoever has asked has the move or remembers it",
+    ),
+    Never(
+        TARGET,
+        ("HandoverOffered", "BlocksLanded", "CopyFailed"),
+        (Half.NONE,),
+        "follows the lease, and whoever has opened one has it or remembers it",
+    ),
+    Never(
         SOURCE, ("MoveOrdered",), (Half.EXPECTED,), "a migration asks in the step that orders it"
     ),
     Never(SOURCE, _ASKED, (Half.EXPECTED,), "the target has not been asked yet"),

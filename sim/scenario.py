@@ -167,6 +167,7 @@ class FaultSpec:
     partitions: Count = 0  # one party does not hear another, which may hear it
     kind_losses: Count = 0  # messages of one type only are lost, doubled, late
     full_memories: Count = 0  # nearly all free blocks of a worker are taken for a while
+    told_late_s: Seconds = 0.0  # a source hears up to this late that a copy has left
     ask_again_s: float = Field(default=0.3, gt=0)  # a client whose gateway failed waits this long
     deadlines: Chance = 0.0  # share of the requests that have one
     deadline_s_max: float = Field(default=3.0, gt=0)

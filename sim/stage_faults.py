@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..proto.ids import WorkerKey
+from ..proto.move import MoveOrder
 from .faults import (
     ControllerRestart,
     Crash,
@@ -32,6 +33,7 @@ class Ambush:
         self._world = world
         self._hurt = hurt
         self._armed: list[StageFault] = []
+        world.mail.network.remember()
         observer.listeners.append(self._changed)
 
     def arm(self, fault: StageFault) -> None:
@@ -56,8 +58,10 @@ class Ambush:
         order = change.order
         peer = order.target if change.worker == order.source else order.source
         victim, other = (peer, change.worker) if fault.peer else (change.worker, peer)
-        deed = self._deed(fault, victim, other, change)
-        self._hurt(deed)
+        if fault.deed is Deed.ECHO:
+            self._world.mail.network.echo(victim.worker_id, _about(order), fault.pick)
+        else:
+            self._hurt(self._deed(fault, victim, other, change))
 
     def _deed(
         self, fault: StageFault, victim: WorkerKey, other: WorkerKey, change: HalfChanged
@@ -89,3 +93,18 @@ class Ambush:
                 )  # fmt: skip
             case Deed.CONTROLLER:
                 return ControllerRestart(at_ns=now_ns, down_ns=fault.for_ns)
+            case Deed.ECHO:
+                raise AssertionError("an echo is a message, not a fault of a party")
+
+
+def _about(order: MoveOrder) -> Callable[[Any], bool]:
+    """Whether a message is about that move, or about its request."""
+
+    def about(event: Any) -> bool:
+        parts = (event, getattr(event, "order", None), getattr(event, "handoff", None))
+        if any(getattr(part, "move_id", None) == order.move_id for part in parts):
+            return True
+        named = (event, getattr(event, "request", None))
+        return any(getattr(part, "request_id", None) == order.request_id for part in named)
+
+    return about

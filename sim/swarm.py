@@ -31,7 +31,7 @@ KINDS: dict[str, int] = {
     "migrations": 40,
     "drains": 2,
     "role_switches": 2,
-    "stage_faults": 12,
+    "stage_faults": 24,
     "partitions": 3,
     "kind_losses": 6,
     "full_memories": 3,
@@ -91,7 +91,7 @@ def _pools(dice: Random, longest_blocks: int) -> list[dict[str, Any]]:
             "name": ROLES[kind], "role": ROLES[kind], "count": count,
             "hardware": dice.choice(("quick", "slow")), "blocks": blocks,
             "link_gbytes_per_s": 10 ** dice.uniform(-2.5, 0.0),
-            "link_latency_us": dice.choice((10.0, 100.0, 2000.0)),
+            "link_latency_us": dice.choice((10.0, 2000.0, 50000.0)),
         })  # fmt: skip
     return pools
 
@@ -116,6 +116,7 @@ def _faults(dice: Random) -> dict[str, Any]:
         "message_duplicate": dice.choice((0.0, 0.2, 1.0)),
         "message_delay_s": dice.choice((0.05, 0.5, 3.0)),
         "cancels": dice.choice((0.0, 0.15, 0.6)),
+        "told_late_s": dice.choice((0.0, 0.0, 0.02, 0.5)),
         "ask_again_s": dice.choice((0.005, 0.05, 0.3)),
         "deadlines": dice.choice((0.0, 0.0, 0.3)),
         "deadline_s_max": dice.choice((0.5, 3.0)),
@@ -145,7 +146,6 @@ def _worker_limits(dice: Random, layers: int) -> dict[str, int]:
         "copy_blocks_max": dice.choice((1, 4, 64)),
         "copies_in_flight_max": dice.choice((1, 2, 8)),
         "moves_max": dice.choice((1, 4, 64)),
-        "ended_moves_max": dice.choice((1, 3, 1024)),
         "resend_ns": dice.choice((200, 500)) * MS,
         "finished_max": dice.choice((2, 1024)),
     }

@@ -19,7 +19,7 @@ from .clients import Clients, Stream, class_of
 from .clock import Scheduler, to_ns
 from .cores import CoreBuilder
 from .engine import Engine
-from .links import Links, LinkSpec
+from .links import Links, LinkSpec, LinkTrouble
 from .mail import Mail
 from .maker import Maker, Open, Watching
 from .network import Network
@@ -70,6 +70,9 @@ class World:
 
     def start(self) -> None:
         """Controller, gateways and workers come up, now."""
+        late_ns = to_ns(self.scenario.faults.told_late_s)
+        if late_ns:
+            self.links.trouble(LinkTrouble(told_late_ns_max=late_ns))
         self.start_controller(None)
         for gateway_id in self.gateway_ids:
             self.start_gateway(gateway_id)

@@ -137,3 +137,17 @@ def test_only_the_blocks_that_a_lease_adds_must_be_idle(present: int, breaks: bo
             inbound.check_lease(lease)
     else:
         inbound.check_lease(lease)
+
+
+@pytest.mark.parametrize(("leases", "harmless"), [(CLOSED, True), (OPEN, False)])
+def test_a_copy_on_the_wire_is_harmless_only_once_all_of_it_has_left_and_its_lease_is_closed(
+    leases: set[MoveId], harmless: bool
+) -> None:
+    inbound, copy = _inbound(), _copy(3)
+    inbound.expect(copy, SOURCE, leases)
+    inbound.left(copy)
+    if harmless:
+        inbound.begin_writes(_writes(0, 4, 3), leases)
+    else:
+        with pytest.raises(InvariantBroken, match="writes block 3"):
+            inbound.begin_writes(_writes(0, 4, 3), leases)

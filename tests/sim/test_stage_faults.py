@@ -4,15 +4,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sim_worlds import EXAMPLES, world_of
+from sim_worlds import EXAMPLES, key, request, world_of
 from splitweave.proto.gateway_events import RejectCode
-from splitweave.proto.ids import WorkerId
+from splitweave.proto.ids import MoveId, RequestId, WorkerId
+from splitweave.proto.move import MoveKind, MoveOrder
+from splitweave.proto.worker_events import (
+    AbortAcked,
+    MoveOrdered,
+    PeerLost,
+    RequestAssigned,
+    StreamAcked,
+)
 from splitweave.sim import faults
-from splitweave.sim.coverage import FAULTS, SOURCE, Coverage
+from splitweave.sim.coverage import FAULTS, SOURCE, TARGET, Coverage
 from splitweave.sim.faults import Deed, StageFault
 from splitweave.sim.inject import Injector
 from splitweave.sim.observer import HalfChanged, Observer
 from splitweave.sim.scenario import FaultSpec, load_scenario
+from splitweave.sim.stage_faults import _about
 from splitweave.sim.world import World
 from splitweave.workers.core.halves import Half
 
@@ -48,7 +57,7 @@ class Ambushed:
 def _stage(half: Half, deed: Deed, **changes: Any) -> StageFault:
     values: dict[str, Any] = {
         "at_ns": 0, "half": half, "deed": deed, "peer": False, "delay_ns": 0, "for_ns": S,
-        "noticed_ns": MS,
+        "noticed_ns": MS, "pick": 0,
     }  # fmt: skip
     return StageFault(**(values | changes))
 
@@ -160,3 +169,30 @@ def test_a_deadline_is_right_though_the_gateways_clock_is_wrong() -> None:
     streams = ambush.world.clients.streams.values()
     assert any(stream.finish for stream in streams)
     assert any(stream.error for stream in streams)
+
+
+def test_an_echo_is_of_a_letter_about_the_move_or_its_request() -> None:
+    ambush = Ambushed(*[_stage(Half.COMMITTED, Deed.ECHO, pick=n) for n in range(6)])
+    before = Ambushed()
+    for one in (ambush, before):
+        one.finish()
+    asked = [c.coverage.table(TARGET).get(("LeaseAsked", "committed"), 0) for c in (ambush, before)]
+    offered = [
+        c.coverage.table(TARGET).get(("HandoverOffered", "committed"), 0) for c in (ambush, before)
+    ]
+    assert asked[0] + offered[0] > asked[1] + offered[1]
+
+
+def test_what_is_about_a_move_names_it_or_its_request() -> None:
+    order = MoveOrder(
+        move_id=MoveId("m"), kind=MoveKind.HANDOFF, request_id=RequestId("r"),
+        source=key("a"), target=key("b"),
+    )  # fmt: skip
+    about = _about(order)
+    assert about(AbortAcked(move_id=MoveId("m"), peer=key("a")))
+    assert about(MoveOrdered(order=order))
+    assert about(RequestAssigned(request=request("r")))
+    assert about(StreamAcked(request_id=RequestId("r")))
+    assert not about(AbortAcked(move_id=MoveId("n"), peer=key("a")))
+    assert not about(RequestAssigned(request=request("q"), handoff=None))
+    assert not about(PeerLost(key=key("a")))

@@ -52,7 +52,9 @@ class WorkerLimits:
     copies_in_flight_max: copies of one move under way before it waits, >= 1.
     moves_max: leases open at once, and migrations open at once as a source, >= 1.
     ended_moves_max: ended moves remembered for late messages, least recent forgotten
-        first, >= 1. Low: a late message may open a lease that only its expiry closes.
+        first, >= 1. Low: a late message may open a lease that only its expiry closes, or
+        an ack of a move's forgotten life free blocks that its next one still writes to.
+        Should outnumber the moves that can end while a letter is under way.
     resend_ns: time between repeats of a finished request's last chunk, > 0.
     resends_max: repeats before a finished request is forgotten, >= 0.
     finished_max: finished requests that wait for their ack, >= 1; the oldest go first.

@@ -1,33 +1,44 @@
 """KV transport against what it stands on: bytes per second between two processes.
 
-    python benchmarks/transport.py [--rounds 7] [--total-mib 128] [--json]
+    python benchmarks/transport.py [--rounds 9] [--total-mib 128] [--json]
 
-Three ways move the same bytes over loopback, in turns, so that a busy machine
-slows all of them: `transport` (gather, checksum, header, chunks, checksum),
-`gloo` (a bare ProcessGroupGloo, same chunks, as many in flight, no checksum)
-and `tcp` (one plain socket, no checksum). A round lasts until the receiver
-has everything. Figures are medians; the ratios are to the other two.
+Four ways move the same bytes over loopback, in turns, so that a busy machine
+slows all of them:
+
+    transport   a real KV cache to another: headers, gather, checksum, wire,
+                checksum, scatter
+    gloo        a bare ProcessGroupGloo, messages of the copy's size, from one
+                reused buffer to others; as many in flight as the transport's
+    gloo-chunks the same in messages of the transport's size
+    tcp         one plain socket
+
+The last three neither gather nor check. A round lasts until the receiver has
+everything. Figures are medians; the ratios are to each of the other ways.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import socket
 import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
+from rich.console import Console
+from rich.progress import track
+from splitweave.proto.ids import BlockId, Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
+from splitweave.workers.live.kv_cache import KvCache
 from splitweave.workers.live.transport import (
-    CopyHeader,
     CopyResult,
     Endpoint,
+    ParcelHeader,
     Transport,
     TransportLimits,
 )
@@ -41,34 +52,81 @@ from splitweave.workers.live.transport.backend import (
 )
 from splitweave.workers.live.transport.gloo import GlooBackend
 from splitweave.workers.live.transport.store import HostedStore, RemotePairStore
+from splitweave.workers.models.spec import Family, ModelSpec
 from torch import Tensor
 
 MIB = 1 << 20
-SIZES = (64 << 10, 1 * MIB, 8 * MIB, 64 * MIB)
+# A block of one layer is 16 KiB: keys and values of 16 tokens, 2 heads of 64.
+SPEC = ModelSpec(
+    family=Family.LLAMA, layers=32, hidden=64, heads=2, kv_heads=2, head_dim=64, ffn=64, vocab=9,
+    context_tokens=99, rms_eps=1e-5, rope_theta=1e4,
+)  # fmt: skip
+BLOCK_TOKENS = 16
+LAYER_BLOCK_BYTES = 16 << 10
+BLOCKS = 256  # of 512 KiB: 128 MiB of cache
+# (layers, blocks) of one copy: from a layer of a chunk to whole blocks of a migration
+SHAPES = ((1, 4), (4, 4), (2, 32), (4, 64), (8, 64), (16, 64))
 LIMITS = TransportLimits(copy_timeout_s=60.0, queue_len_max=1 << 16)
 WAIT_S = 100.0
 HOST = "127.0.0.1"
+WAYS = ("transport", "gloo", "gloo-chunks", "tcp")
+Shape = tuple[int, int]
 
 
 def key(name: str) -> WorkerKey:
     return WorkerKey(WorkerId(name), Incarnation(1))
 
 
+def size_of(shape: Shape) -> int:
+    return shape[0] * shape[1] * LAYER_BLOCK_BYTES
+
+
+def copies_of(shape: Shape, count: int) -> list[Copy]:
+    """Copies that walk over layers and blocks, the blocks out of order, as a real one has them."""
+    layers, width = shape
+    made = []
+    for number in range(count):
+        first = number * layers % (SPEC.layers - layers + 1)
+        blocks = tuple(BlockId((number * width + i * 7) % BLOCKS) for i in range(width))
+        made.append(
+            Copy(
+                copy_id=str(number),
+                move_id=MoveId("bench"),
+                target=key("target"),
+                first_layer=first,
+                last_layer=first + layers,
+                source_blocks=blocks,
+                target_blocks=blocks,
+            )
+        )
+    return made
+
+
+def cache() -> KvCache:
+    made = KvCache(SPEC, BLOCKS, BLOCK_TOKENS)
+    made.tensor.fill_(1.0)  # its pages are taken now
+    return made
+
+
 def gloo(store: PairStore, rank: int) -> Pair:
     """A bare group, posted to directly: no thread, no header, no checksum of ours."""
-    return GlooBackend(HOST).open(Rendezvous(store=store, rank=rank, timeout_s=10.0))
+    rendezvous = Rendezvous(store=store, rank=rank, timeout_s=10.0, slots=1, slot_bytes=16)
+    return GlooBackend(HOST).open(rendezvous)
 
 
-def move_chunks(post: Callable[[Tensor, int], Pending], copies: list[Tensor]) -> None:
-    """All chunks of the copies through a bare group, `in_flight_max` at a time."""
+def move_messages(post: Callable[[Tensor, int], Pending], places: Sequence[Tensor], n: int) -> None:
+    """`n` messages through a bare group, as many in flight as there are places."""
     pending: deque[Pending] = deque()
-    chunks = (chunk for copy in copies for chunk in copy.split(LIMITS.chunk_bytes))
-    for tag, chunk in enumerate(chunks):
-        if len(pending) == LIMITS.in_flight_max:
+    for number in range(n):
+        if len(pending) == len(places):
             pending.popleft().wait(WAIT_S)
-        pending.append(post(chunk, tag))
+        pending.append(post(places[number % len(places)], number))
     for work in pending:
         work.wait(WAIT_S)
+
+
+def buffers(size: int) -> list[Tensor]:
+    return [torch.ones(size, dtype=torch.uint8) for _ in range(LIMITS.in_flight_max)]
 
 
 class Target:
@@ -77,12 +135,14 @@ class Target:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._left = 0
+        self._cache = cache()
         self._transport = Transport(key("target"), HOST, lambda *_: None, limits=LIMITS)
         self._store = HostedStore(HOST, 10.0)
         listener = socket.create_server((HOST, 0))
         pipe.send((self._transport.endpoint, self._store.port, listener.getsockname()[1]))
         self._gloo = gloo(self._store.pair_store("bench"), TARGET_RANK)
         self._socket = listener.accept()[0]
+        self._buffers = buffers(max(map(size_of, SHAPES)))
 
     def serve(self) -> None:
         while (order := self._pipe.recv()) is not None:
@@ -90,22 +150,26 @@ class Target:
             getattr(self, f"do_{word}")(value)
         self._transport.close()
 
-    def do_header(self, header: Any) -> None:
-        self._transport.receive(header, lambda _: None, self._landed)
+    def do_header(self, value: tuple[ParcelHeader, Sequence[Copy]]) -> None:
+        header, copies = value
+        landings = [
+            self._cache.rows(copy.first_layer, copy.last_layer, copy.target_blocks)
+            for copy in copies
+        ]
+        self._transport.receive(header, landings, self._landed)
 
     def do_transport(self, shape: tuple[int, int]) -> None:
         self._left = shape[1]
 
     def do_gloo(self, shape: tuple[int, int]) -> None:
         size, count = shape
-        places = [torch.empty(size, dtype=torch.uint8) for _ in range(count)]
-        move_chunks(self._gloo.recv, places)
+        move_messages(self._gloo.recv, [each[:size] for each in self._buffers], count)
         self._pipe.send("done")
 
     def do_tcp(self, shape: tuple[int, int]) -> None:
         size, count = shape
         for _ in range(count):
-            place = memoryview(torch.empty(size, dtype=torch.uint8).numpy())
+            place = memoryview(self._buffers[0][:size].numpy())
             while place:
                 place = place[self._socket.recv_into(place) :]
         self._pipe.send("done")
@@ -128,100 +192,113 @@ class Source:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
+        self._cache = cache()
         self._endpoint, store_port, tcp_port = pipe.recv()
         self._transport = Transport(key("source"), HOST, self._announce, limits=LIMITS)
         self._gloo = gloo(RemotePairStore(HOST, store_port, "bench", 10.0), SOURCE_RANK)
         self._socket = socket.create_connection((HOST, tcp_port))
+        self._buffers = buffers(max(map(size_of, SHAPES)))
 
     def close(self) -> None:
         self._transport.close()
         self._pipe.send(None)
 
-    def round(self, way: str, size: int, count: int) -> float:
+    def round(self, way: str, shape: Shape, total_bytes: int) -> float:
         """Bytes per second."""
-        payload = torch.ones(size, dtype=torch.uint8)
+        count = max(1, total_bytes // size_of(shape))
+        copies = copies_of(shape, count)
         started_at = time.perf_counter()
-        self._order(way, (size, count))
-        getattr(self, f"_send_{way}")(payload, count)
+        match way:
+            case "transport":
+                self._send_transport(copies)
+            case "gloo":
+                self._send_gloo(size_of(shape), count)
+            case "gloo-chunks":
+                size = min(size_of(shape), LIMITS.chunk_bytes)
+                self._send_gloo(size, count * size_of(shape) // size)
+            case _:
+                self._send_tcp(size_of(shape), count)
         assert self._pipe.poll(WAIT_S), f"{way} did not end in {WAIT_S} s"
         self._pipe.recv()
-        return size * count / (time.perf_counter() - started_at)
+        return size_of(shape) * count / (time.perf_counter() - started_at)
 
     def _order(self, word: str, value: Any) -> None:
         with self._lock:
             self._pipe.send((word, value))
 
-    def _announce(self, _target: Endpoint, header: CopyHeader, _copy: Copy) -> None:
-        self._order("header", header)
+    def _announce(self, _target: Endpoint, header: ParcelHeader, copies: Sequence[Copy]) -> None:
+        self._order("header", (header, copies))
 
-    def _send_transport(self, payload: Tensor, count: int) -> None:
-        for number in range(count):
-            copy = Copy(
-                copy_id=str(number),
-                move_id=MoveId("bench"),
-                target=self._endpoint.worker,
-                first_layer=0,
-                last_layer=1,
-                source_blocks=(),
-                target_blocks=(),
-            )
-            self._transport.send(self._endpoint, copy, payload.clone, lambda _: None)
+    def _send_transport(self, copies: list[Copy]) -> None:
+        self._order("transport", (0, len(copies)))
+        for copy in copies:
+            payload = self._cache.rows(copy.first_layer, copy.last_layer, copy.source_blocks)
+            self._transport.send(self._endpoint, copy, payload, lambda _: None)
 
-    def _send_gloo(self, payload: Tensor, count: int) -> None:
-        move_chunks(self._gloo.send, [payload] * count)
+    def _send_gloo(self, size: int, count: int) -> None:
+        self._order("gloo", (size, count))
+        move_messages(self._gloo.send, [each[:size] for each in self._buffers], count)
 
-    def _send_tcp(self, payload: Tensor, count: int) -> None:
+    def _send_tcp(self, size: int, count: int) -> None:
+        self._order("tcp", (size, count))
         for _ in range(count):
-            self._socket.sendall(memoryview(payload.numpy()))
+            self._socket.sendall(memoryview(self._buffers[0][:size].numpy()))
 
 
-def measure(rounds: int, total_bytes: int) -> list[dict[str, float]]:
+def measure(rounds: int, total_bytes: int, console: Console) -> list[dict[str, float]]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=target_main, args=(theirs,), daemon=True)
     process.start()
     source = Source(ours)
-    rows = [row(source, size, rounds, total_bytes) for size in SIZES]
+    rates: dict[tuple[Shape, str], list[float]] = {(s, w): [] for s in SHAPES for w in WAYS}
+    for number in track(range(rounds + 1), "rounds", console=console):
+        for shape in SHAPES:
+            for way in WAYS:
+                rate = source.round(way, shape, total_bytes)
+                if number:  # the first round pairs and warms up
+                    rates[shape, way].append(rate)
     source.close()
     process.join(WAIT_S)
-    return rows
+    return [row(shape, rates) for shape in SHAPES]
 
 
-def row(source: Source, size: int, rounds: int, total_bytes: int) -> dict[str, float]:
-    ways = ("transport", "gloo", "tcp")
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds + 1):
-        for way in ways:
-            rate = source.round(way, size, max(1, total_bytes // size))
-            if number:  # the first round pairs and warms up
-                rates[way].append(rate)
-    median = {way: statistics.median(rates[way]) for way in ways}
+def row(shape: Shape, rates: dict[tuple[Shape, str], list[float]]) -> dict[str, float]:
+    """Ratios are medians of each round's own ratio: the ways of a round share its weather."""
+    ours = rates[shape, "transport"]
     return {
-        "copy_bytes": size,
-        **{f"{way}_bytes_per_s": median[way] for way in ways},
-        "ratio_to_gloo": median["transport"] / median["gloo"],
-        "ratio_to_tcp": median["transport"] / median["tcp"],
+        "copy_bytes": size_of(shape),
+        **{f"{way}_bytes_per_s": statistics.median(rates[shape, way]) for way in WAYS},
+        **{
+            f"ratio_to_{way}": statistics.median(
+                mine / theirs for mine, theirs in zip(ours, rates[shape, way], strict=True)
+            )
+            for way in WAYS[1:]
+        },
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="KV transport throughput on loopback.")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--total-mib", type=int, default=128)
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(
+        description="KV transport throughput on loopback, against bare gloo and a bare socket."
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="measured rounds (9)")
+    parser.add_argument("--total-mib", type=int, default=128, help="MiB per way and round (128)")
+    parser.add_argument("--json", action="store_true", help="figures as JSON on stdout")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(arguments.rounds, arguments.total_mib * MIB)
+    rows = measure(arguments.rounds, arguments.total_mib * MIB, Console(stderr=True))
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        load = os.getloadavg()[0]
+        print(json.dumps({"rounds": arguments.rounds, "load": load, "rows": rows}, indent=2))
         return
-    print("copy KiB   transport   gloo        tcp  (MB/s)   of gloo   of tcp")
+    print("copy KiB" + "".join(f"{way:>12}" for way in WAYS) + "  (MB/s)  of gloo  chunks  tcp")
     for line in rows:
-        rates = [line[f"{way}_bytes_per_s"] / 1e6 for way in ("transport", "gloo", "tcp")]
         print(
             f"{line['copy_bytes'] / 1024:8.0f}"
-            + "".join(f"{rate:11.0f}" for rate in rates)
-            + f"{line['ratio_to_gloo']:16.2f}{line['ratio_to_tcp']:9.2f}"
+            + "".join(f"{line[f'{way}_bytes_per_s'] / 1e6:12.0f}" for way in WAYS)
+            + " " * 9
+            + "".join(f"{line[f'ratio_to_{way}']:8.2f}" for way in WAYS[1:])
         )
 
 

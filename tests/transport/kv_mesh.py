@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Any
 from kv_peer import digest, payload
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
-from splitweave.workers.live.transport import CopyHeader, CopyResult, Endpoint, TransportLimits
+from splitweave.workers.live.transport import CopyResult, Endpoint, ParcelHeader, TransportLimits
 
 MIB = 1 << 20
 WAIT_S = 30.0
@@ -41,7 +42,7 @@ class PeerProcess:
         theirs.close()
         self.changed = threading.Condition()
         self.said: deque[tuple[Any, ...]] = deque()
-        self.on_header: Callable[[Endpoint, CopyHeader], None] = lambda target, header: None
+        self.on_header: Callable[[Endpoint, ParcelHeader], None] = lambda target, header: None
         self.pid = self.process.pid
         threading.Thread(target=self._read, args=(self.pipe,), daemon=True).start()
 
@@ -121,18 +122,29 @@ class Worker:
         assert result.transfer_bytes == size_bytes
         return bool(digests == [digest(payload(seed, size_bytes))])
 
-    def header(self, copy_id: str) -> CopyHeader:
-        words = self.peer.wait(lambda words: words[0] == "header" and words[2].copy_id == copy_id)
-        assert isinstance(words[2], CopyHeader)
-        return words[2]
+    def header(self, copy_id: str) -> ParcelHeader:
+        """The header of the parcel that the copy is in."""
+        header = self.peer.wait(lambda words: words[0] == "header" and copy_id in ids(words[2]))[2]
+        assert isinstance(header, ParcelHeader)
+        return header
 
-    def receive(self, header: CopyHeader) -> None:
+    def receive(self, header: ParcelHeader) -> None:
         self.peer.order("receive", header)
 
     def census(self) -> tuple[int, int, int]:
         """Python threads, all threads, file descriptors."""
         self.peer.order("census")
         return tuple(self.peer.wait(lambda words: words[0] == "census")[1])
+
+    def settled(self) -> tuple[int, int, int]:
+        """The census, once it stands still: pairs that were closed take a moment to end."""
+        last, deadline = self.census(), time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            time.sleep(0.3)
+            last, before = self.census(), last
+            if last == before:
+                return last
+        raise AssertionError(f"no rest in {WAIT_S} s: {last}")
 
     def close(self) -> None:
         self.peer.order("close")
@@ -157,7 +169,7 @@ class Mesh:
     def __init__(self, idle: list[PeerProcess]) -> None:
         self._idle = idle
         self._workers: list[Worker] = []
-        self.rpc: Callable[[Worker, CopyHeader], None] = Worker.receive
+        self.rpc: Callable[[Worker, ParcelHeader], None] = Worker.receive
 
     def start(
         self, worker_id: str, incarnation: int = 1, limits: TransportLimits = LIMITS
@@ -187,7 +199,7 @@ class Mesh:
             else:
                 worker.peer.end()
 
-    def _carry(self, target: Endpoint, header: CopyHeader) -> None:
+    def _carry(self, target: Endpoint, header: ParcelHeader) -> None:
         for worker in self._workers:
             if worker.key == target.worker and worker.peer.process.poll() is None:
                 self.rpc(worker, header)
@@ -197,3 +209,7 @@ def new_peer() -> PeerProcess:
     peer = PeerProcess()
     peer.wait(lambda words: words[0] == "ready")
     return peer
+
+
+def ids(header: ParcelHeader) -> list[str]:
+    return [copy.copy_id for copy in header.copies]

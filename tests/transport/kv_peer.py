@@ -13,7 +13,18 @@ from typing import Any
 import psutil
 import torch
 import xxhash
-from splitweave.workers.live.transport import CopyHeader, CopyResult, Endpoint, Transport
+from flat import FlatLanding, FlatPayload
+from splitweave.workers.live.transport import (
+    CopyResult,
+    Endpoint,
+    PairBackend,
+    ParcelHeader,
+    Transport,
+)
+from splitweave.workers.live.transport.backend import Checksum, Pair, Pending, Rendezvous
+from splitweave.workers.live.transport.gloo import GlooBackend
+
+WAIT_S = 30.0
 
 
 def payload(seed: int, size_bytes: int) -> torch.Tensor:
@@ -25,11 +36,45 @@ def digest(tensor: torch.Tensor) -> int:
     return xxhash.xxh3_64_intdigest(tensor.numpy().data)
 
 
+class Flipping:
+    """A backend on whose wire bits flip."""
+
+    def __init__(self, backend: PairBackend, flips: list[int]) -> None:
+        self._backend = backend
+        self._flips = flips
+
+    def checksum(self) -> Checksum:
+        return self._backend.checksum()
+
+    def open(self, rendezvous: Rendezvous) -> Pair:
+        pair: Any = FlippingPair(self._backend.open(rendezvous), self._flips)
+        return pair
+
+
+class FlippingPair:
+    """Flips, after the checksum, a bit of the next message where `flips` says."""
+
+    def __init__(self, pair: Pair, flips: list[int]) -> None:
+        self._pair = pair
+        self._flips = flips
+
+    def send(self, place: torch.Tensor, number: int) -> Pending:
+        if self._flips:
+            place[self._flips.pop()] ^= 4
+        return self._pair.send(place, number)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pair, name)
+
+
 class Peer:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._go_on = threading.Event()
+        self._go_on.set()
+        self._flips: list[int] = []  # where to flip a bit of the next message sent
 
     def serve(self) -> None:
         self.say("ready")
@@ -41,8 +86,13 @@ class Peer:
         with self._lock:
             self._pipe.send(words)
 
+    def _backend(self) -> PairBackend:
+        return Flipping(GlooBackend("127.0.0.1"), self._flips)
+
     def do_open(self, key: Any, limits: Any) -> None:
-        self._transport = Transport(key, "127.0.0.1", self._announce, limits=limits)
+        self._transport = Transport(
+            key, "127.0.0.1", self._announce, backend=self._backend(), limits=limits
+        )
         self.say("opened", self._transport.endpoint)
 
     def do_send(self, target: Endpoint, copy: Any, seed: int, size_bytes: int) -> None:
@@ -50,22 +100,42 @@ class Peer:
         self._transport.send(
             target,
             copy,
-            lambda: payload(seed, size_bytes),
+            FlatPayload(make=lambda: self._payload(seed, size_bytes), size=size_bytes),
             lambda result: self._end("sent", result),
         )
 
-    def do_receive(self, header: CopyHeader) -> None:
+    def _payload(self, seed: int, size_bytes: int) -> torch.Tensor:
+        if not self._go_on.is_set():
+            self.say("held")
+            assert self._go_on.wait(WAIT_S)
+        return payload(seed, size_bytes)
+
+    def do_hold(self) -> None:
+        self._go_on.clear()
+
+    def do_go_on(self) -> None:
+        self._go_on.set()
+
+    def do_flip(self, at: int) -> None:
+        self._flips.append(at)
+
+    def do_receive(self, header: ParcelHeader) -> None:
         assert self._transport is not None
-        digests: list[int] = []
-        self._transport.receive(
-            header,
-            lambda arrived: digests.append(digest(arrived)),
-            lambda result: self._end("landed", result, *digests),
-        )
+        landings = {copy.copy_id: FlatLanding(copy.transfer_bytes) for copy in header.copies}
+
+        def end(result: CopyResult) -> None:
+            digests = [digest(landings[result.copy_id].tensor)] if result.ok else []
+            self._end("landed", result, *digests)
+
+        self._transport.receive(header, [landings[copy.copy_id] for copy in header.copies], end)
 
     def do_close_pair(self, key: Any) -> None:
         assert self._transport is not None
         self._transport.close_pair(key)
+
+    def do_cut(self, worker_id: Any) -> None:
+        assert self._transport is not None
+        self.say("cut", self._transport.cut(worker_id))
 
     def do_close(self) -> None:
         if self._transport is not None:
@@ -77,7 +147,7 @@ class Peer:
         process = psutil.Process()
         self.say("census", (threading.active_count(), process.num_threads(), process.num_fds()))
 
-    def _announce(self, target: Endpoint, header: CopyHeader, copy: Any) -> None:
+    def _announce(self, target: Endpoint, header: ParcelHeader, copies: Any) -> None:
         self.say("header", target, header)
 
     def _end(self, side: str, result: CopyResult, *digests: int) -> None:

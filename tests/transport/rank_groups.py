@@ -5,6 +5,7 @@ The leaders are what a tensor-parallel worker's core will see of its ranks:
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from splitweave.proto.move import Copy
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
 from splitweave.workers.core.head_ranges import exchanges, heads_of
 from splitweave.workers.core.parts import LandingParts, SendingParts
-from splitweave.workers.live.transport import CopyHeader, Endpoint
+from splitweave.workers.live.transport import Endpoint, ParcelHeader
 
 RANK_PEER = Path(__file__).with_name("rank_peer.py")
 MOVE = MoveId("move")
@@ -122,10 +123,10 @@ class Groups:
         peer.order("rank", self.kv_heads, ranks, rank, self.block_tokens)
         return opened
 
-    def _carry(self, target: Endpoint, header: CopyHeader, part: Copy) -> None:
+    def _carry(self, target: Endpoint, header: ParcelHeader, parts: Sequence[Copy]) -> None:
         for rank in self.target:
             if rank.key == target.worker:
-                rank.peer.order("land", header, part, self.plan)
+                rank.peer.order("land", header, parts, self.plan)
 
     def _take_sent(self, end: CopySent | CopyFailed) -> None:
         with self._changed:

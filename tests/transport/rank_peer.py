@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,7 +14,7 @@ from splitweave.workers.core.parts import exchange_of
 from splitweave.workers.live.copier import Copier
 from splitweave.workers.live.kv_cache import KvCache
 from splitweave.workers.live.rank_copier import HeadBlocks, RankCopier
-from splitweave.workers.live.transport import CopyHeader, Endpoint
+from splitweave.workers.live.transport import Endpoint, ParcelHeader
 from splitweave.workers.models.spec import Family, ModelSpec
 
 LAYERS, BLOCKS, HEAD_DIM = 3, 24, 4
@@ -53,10 +54,12 @@ class RankPeer(Peer):
     def do_start(self, part: Copy, exchange: Exchange, target: Endpoint) -> None:
         self._rank.start(part, exchange, target)
 
-    def do_land(self, header: CopyHeader, part: Copy, plan: tuple[Exchange, ...]) -> None:
-        exchange = exchange_of(part, plan)
-        assert exchange is not None, (part, plan)
-        self._rank.land(header, part, exchange)
+    def do_land(
+        self, header: ParcelHeader, parts: Sequence[Copy], plan: tuple[Exchange, ...]
+    ) -> None:
+        exchange = exchange_of(parts[0], plan)
+        assert exchange is not None, (parts, plan)
+        self._rank.land(header, parts, exchange)
 
     def do_open_lease(self, move_id: Any) -> None:
         self._rank.open_lease(move_id)
@@ -69,8 +72,8 @@ class RankPeer(Peer):
         held = self._cache.read_heads(0, LAYERS, blocks, self._everything)
         self.say("blocks", held.numpy())
 
-    def _announce(self, target: Endpoint, header: CopyHeader, copy: Any) -> None:
-        self.say("header", target, header, copy)
+    def _announce(self, target: Endpoint, header: ParcelHeader, copies: Any) -> None:
+        self.say("header", target, header, copies)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from kv_mesh import LIMITS, MIB, Mesh, Worker
+from kv_mesh import LIMITS, MIB, Mesh, Worker, ids
 
 CHUNK = LIMITS.chunk_bytes
 SIZES = (0, 1, 7, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 9 * CHUNK + 5)
@@ -52,10 +52,29 @@ def test_all_copies_of_a_pair_share_its_pairing_and_are_numbered(mesh: Mesh) -> 
     headers = [a.header(name) for name in "xyz"]
     assert {header.pairing for header in headers} == {1}
     assert [header.sequence for header in headers] == [0, 1, 2]
+    assert [header.first_number for header in headers] == [0, 1, 2]
+
+
+def test_small_copies_that_wait_share_a_header_and_a_large_one_has_its_own(mesh: Mesh) -> None:
+    a, b = mesh.start("a"), mesh.start("b")
+    a.peer.order("hold")
+    a.send(b, "first", 10)
+    a.peer.wait(lambda words: words[0] == "held")  # its gather stands still while others come
+    for number in range(5):
+        a.send(b, f"x{number}", 1000 + number, seed=number)
+    a.send(b, "large", 3 * CHUNK, seed=9)
+    a.census()  # all are queued now
+    a.peer.order("go_on")
+    assert b.landed_equal("first", 10)
+    assert all(b.landed_equal(f"x{n}", 1000 + n, seed=n) for n in range(5))
+    assert b.landed_equal("large", 3 * CHUNK, seed=9)
+    assert ids(a.header("x0")) == [f"x{number}" for number in range(5)]
+    large = a.header("large")
+    assert (ids(large), large.sequence, large.first_number) == (["large"], 2, 6)
 
 
 def test_sides_may_have_different_chunk_sizes(mesh: Mesh) -> None:
-    a, b = mesh.start("a", limits=replace(LIMITS, chunk_bytes=1000)), mesh.start("b")
+    a, b = mesh.start("a", limits=replace(LIMITS, chunk_bytes=1008)), mesh.start("b")
     a.send(b, "x", 123_456)
     b.send(a, "y", 2 * MIB + 1)
     assert b.landed_equal("x", 123_456)
@@ -82,6 +101,22 @@ def test_an_idle_pair_ends_and_the_next_copy_pairs_anew(mesh: Mesh) -> None:
     a.send(b, "y")
     assert b.landed_equal("y")
     assert a.header("y").pairing == 2
+
+
+def test_fifty_pairs_opened_and_closed_leave_no_thread_and_no_descriptor(mesh: Mesh) -> None:
+    a, b = mesh.start("a"), mesh.start("b")
+    before = []
+    for number in range(55):
+        a.send(b, f"x{number}", 100)
+        assert b.landed_equal(f"x{number}", 100)
+        assert a.sent(f"x{number}").ok
+        a.peer.order("cut", b.key.worker_id)
+        assert a.peer.wait(lambda words: words[0] == "cut")[1] == 1
+        b.peer.order("cut", a.key.worker_id)
+        if number == 4:  # the first ones load what stays loaded
+            before = [a.settled(), b.settled()]
+    assert a.header("x54").pairing == 55
+    assert [a.settled(), b.settled()] == before
 
 
 def test_closing_leaves_no_thread_and_no_descriptor(mesh: Mesh) -> None:

@@ -3,10 +3,11 @@
 import signal
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from kv_mesh import LIMITS, MIB, Mesh, Worker
-from splitweave.workers.live.transport import CopyHeader
+from kv_mesh import LIMITS, MIB, Mesh, Worker, ids
+from splitweave.workers.live.transport import ParcelHeader
 
 # What a failure may take beyond its limit, on a busy machine.
 SLACK_S = 3.0
@@ -24,10 +25,15 @@ def paired(mesh: Mesh) -> tuple[Worker, Worker]:
     return a, b
 
 
-def forged(source: Worker, copy_id: str) -> CopyHeader:
+def forged(source: Worker, copy_id: str) -> ParcelHeader:
     """The header of a copy whose bytes never come."""
     header = source.header("first")
-    return replace(header, copy_id=copy_id, sequence=header.sequence + 1)
+    return renamed(replace(header, sequence=header.sequence + 1, first_number=1), copy_id)
+
+
+def renamed(header: ParcelHeader, copy_id: str, **changed: Any) -> ParcelHeader:
+    (copy,) = header.copies
+    return replace(header, copies=(replace(copy, copy_id=copy_id, **changed),))
 
 
 def test_a_killed_target_fails_the_copies_under_way_and_its_next_life_is_paired_with(
@@ -84,7 +90,7 @@ def test_a_frozen_source_fails_copies_at_the_copy_timeout(mesh: Mesh) -> None:
 
 def test_a_source_that_never_comes_is_given_up_on(mesh: Mesh) -> None:
     a, b = paired(mesh)
-    b.receive(replace(a.header("first"), copy_id="x", pairing=7, pair_nonce="never"))
+    b.receive(renamed(replace(a.header("first"), pairing=7, pair_nonce="never"), "x"))
     assert not b.landed("x", LIMITS.open_timeout_s + SLACK_S).ok
 
 
@@ -106,15 +112,15 @@ def test_a_target_that_is_gone_for_good_is_given_up_on(mesh: Mesh) -> None:
     assert not a.sent("x", 2 * LIMITS.open_timeout_s + SLACK_S).ok
 
 
-def test_a_wrong_checksum_fails_that_copy_only(mesh: Mesh) -> None:
+@pytest.mark.parametrize("at", [0, MIB, 1_999_999, 2_000_000, 2_000_015])
+def test_a_bit_that_flips_on_the_wire_fails_that_copy_only(mesh: Mesh, at: int) -> None:
+    """In the payload, or in the checksum or the number of its marker."""
     a, b = paired(mesh)
-    carry = mesh.rpc
-    mesh.rpc = lambda target, header: carry(target, replace(header, checksum=header.checksum ^ 1))
-    a.send(b, "x", 3 * MIB)
+    a.peer.order("flip", at)
+    a.send(b, "x", 2_000_000)
     result = b.landed("x")
     assert result.error is not None
-    assert "checksum" in result.error
-    mesh.rpc = carry
+    assert "marker" in result.error
     assert works(a, b, "again")
     assert a.header("again").pairing == 1
 
@@ -137,7 +143,7 @@ def test_a_doubled_header_is_refused_and_the_first_lands(mesh: Mesh) -> None:
     a.send(b, "x", 3 * MIB)
     header = a.header("x")
     b.receive(header)
-    b.receive(replace(header, copy_id="doubled"))
+    b.receive(renamed(header, "doubled"))
     assert b.landed_equal("x", 3 * MIB)
     assert not b.landed("doubled").ok
     assert b.ends("landed") == []
@@ -148,7 +154,7 @@ def test_a_lost_header_fails_the_pair_on_both_sides_and_the_next_copy_pairs_anew
 ) -> None:
     a, b = paired(mesh)
     carry = mesh.rpc
-    mesh.rpc = lambda target, header: None if header.copy_id == "lost" else carry(target, header)
+    mesh.rpc = lambda target, header: None if ids(header) == ["lost"] else carry(target, header)
     a.send(b, "lost", 64 * MIB)
     a.send(b, "behind", 2 * MIB)
     assert not a.sent("lost").ok
@@ -191,7 +197,7 @@ def test_closing_amid_copies_ends_each_of_them_once(mesh: Mesh, closer: str) -> 
 def test_a_header_beyond_the_limits_costs_the_pair_and_not_the_process(mesh: Mesh) -> None:
     a, b = paired(mesh)
     carry = mesh.rpc
-    mesh.rpc = lambda target, header: carry(target, replace(header, transfer_bytes=1 << 50))
+    mesh.rpc = lambda target, header: carry(target, renamed(header, "x", transfer_bytes=1 << 50))
     a.send(b, "x", 3 * MIB)
     error = b.landed("x").error
     assert error is not None
@@ -199,3 +205,22 @@ def test_a_header_beyond_the_limits_costs_the_pair_and_not_the_process(mesh: Mes
     assert not a.sent("x").ok
     mesh.rpc = carry
     assert works(a, b, "again")
+
+
+@pytest.mark.parametrize("cutter", ["a", "b"])
+def test_a_cut_pair_fails_what_it_carries_on_both_sides_and_the_next_copy_pairs_anew(
+    mesh: Mesh, cutter: str
+) -> None:
+    a, b = paired(mesh)
+    mesh.hold_headers()
+    a.send(b, "x", 64 * MIB)
+    b.receive(a.header("x"))
+    worker, other = (a, b) if cutter == "a" else (b, a)
+    worker.peer.order("cut", other.key.worker_id)
+    assert worker.peer.wait(lambda words: words[0] == "cut")[1] == 1
+    ends = [a.sent("x", SLACK_S), b.landed("x", SLACK_S)]
+    assert not all(end.ok for end in ends)
+    mesh.rpc = Worker.receive
+    assert works(a, b, "again")
+    worker.peer.order("cut", "nobody")
+    assert worker.peer.wait(lambda words: words[0] == "cut")[1] == 0

@@ -1,20 +1,28 @@
 """The parts of the transport that need no second process, and its refusals."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from flat import FlatLanding, FlatPayload
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
-from splitweave.workers.live.transport import CopyHeader, CopyResult, Transport, TransportLimits
-from splitweave.workers.live.transport.backend import PairError
-from splitweave.workers.live.transport.backlog import Fifo, InSequence
+from splitweave.workers.live.transport import (
+    Announced,
+    CopyResult,
+    ParcelHeader,
+    Transport,
+    TransportLimits,
+)
+from splitweave.workers.live.transport.backend import Checksum, PairError
+from splitweave.workers.live.transport.backlog import Grouping, InSequence
 from splitweave.workers.live.transport.ending import Ending
-from splitweave.workers.live.transport.gloo import GlooBackend
-from splitweave.workers.live.transport.jobs import Incoming
-from splitweave.workers.live.transport.nccl import position_sum
+from splitweave.workers.live.transport.gloo import Xxh3
+from splitweave.workers.live.transport.jobs import InParcel, Outgoing, OutParcel
+from splitweave.workers.live.transport.nccl import PositionSum
 from splitweave.workers.live.transport.store import HostedStore, RemotePairStore
 
 A = WorkerKey(WorkerId("a"), Incarnation(1))
@@ -23,26 +31,33 @@ WAIT_S = 20.0
 LIMITS = TransportLimits(open_timeout_s=2.0, copy_timeout_s=2.0)
 
 
-def header(sequence: int = 0) -> CopyHeader:
-    return CopyHeader(
-        copy_id=f"copy{sequence}",
+def header(sequence: int = 0) -> ParcelHeader:
+    return ParcelHeader(
         source=A,
         pairing=1,
         pair_nonce="nonce",
         sequence=sequence,
-        transfer_bytes=10,
-        chunk_bytes=4,
-        checksum=0,
+        first_number=sequence,
+        chunk_bytes=16,
+        copies=(Announced(copy_id=f"copy{sequence}", transfer_bytes=10),),
     )
 
 
-def incoming(sequence: int) -> Incoming:
-    return Incoming(
-        header=header(sequence),
-        into=lambda payload: None,
-        backend=GlooBackend("127.0.0.1"),
-        ending=Ending("copy", lambda result: None),
+def incoming(sequence: int) -> InParcel:
+    return InParcel(header=header(sequence))
+
+
+def outgoing(copy_id: str, size: int = 10) -> Outgoing:
+    return Outgoing(
+        copy=copy_of(copy_id),
+        payload=FlatPayload(torch.zeros(size, dtype=torch.uint8)),
+        ending=Ending(copy_id, lambda result: None),
+        checksum=Xxh3(),
     )
+
+
+def out_parcel(copies: Sequence[Outgoing]) -> OutParcel:
+    return OutParcel(copies=copies, send_header=lambda _: header())
 
 
 def copy_of(copy_id: str) -> Copy:
@@ -81,19 +96,24 @@ class Duo:
 
     def __init__(self, limits: TransportLimits = LIMITS) -> None:
         self.sent, self.landed = Results(), Results()
-        self.into: Any = lambda payload: None
+        self.before: Any = lambda piece: None
+        self.landings: list[FlatLanding] = []
         self.source = Transport(A, "127.0.0.1", self._announce, limits=limits)
         self.target = Transport(B, "127.0.0.1", self._announce, limits=limits)
 
     def send(self, copy_id: str, payload: Any) -> None:
-        self.source.send(self.target.endpoint, copy_of(copy_id), payload, self.sent)
+        """A tensor, or what makes one of three floats."""
+        made = FlatPayload(make=payload, size=12) if callable(payload) else FlatPayload(payload)
+        self.source.send(self.target.endpoint, copy_of(copy_id), made, self.sent)
 
     def close(self) -> None:
         self.source.close()
         self.target.close()
 
-    def _announce(self, target: Any, header: CopyHeader, copy: Copy) -> None:
-        self.target.receive(header, self.into, self.landed)
+    def _announce(self, target: Any, header: ParcelHeader, copies: Sequence[Copy]) -> None:
+        landings = [FlatLanding(copy.transfer_bytes, self.before) for copy in header.copies]
+        self.landings += landings
+        self.target.receive(header, landings, self.landed)
 
 
 @pytest.fixture
@@ -125,34 +145,64 @@ def test_a_full_queue_refuses_and_what_it_holds_still_goes() -> None:
 
 
 def test_any_dtype_and_any_strides_arrive_as_bytes(duo: Duo) -> None:
-    arrived: list[torch.Tensor] = []
-    duo.into = arrived.append
     payload = torch.randn(6, 8).to(torch.bfloat16).t()
     duo.send("x", payload)
     assert duo.landed.wait(1)["x"].ok
-    assert torch.equal(arrived[0].view(torch.bfloat16).reshape(8, 6), payload)
+    assert torch.equal(duo.landings[0].tensor.view(torch.bfloat16).reshape(8, 6), payload)
 
 
-def test_a_payload_that_fails_costs_that_copy_only(duo: Duo) -> None:
-    duo.send("x", lambda: 1 / 0)
+def no_such_blocks(*arguments: Any) -> Any:
+    raise IndexError("no such blocks")
+
+
+def test_a_payload_that_fails_costs_that_copy_only_on_both_sides(duo: Duo) -> None:
+    duo.send("x", no_such_blocks)
     duo.send("y", torch.ones(3))
     ends = duo.sent.wait(2)
-    assert "division" in str(ends["x"].error)
+    assert "no such blocks" in str(ends["x"].error)
     assert ends["y"].ok
+    landed = duo.landed.wait(2)
+    assert "its source could not read it" in str(landed["x"].error)
+    assert landed["y"].ok
 
 
-def test_an_into_that_fails_costs_that_copy_only(duo: Duo) -> None:
+def test_a_landing_that_fails_costs_that_copy_only(duo: Duo) -> None:
     fails = iter([True, False])
-    duo.into = lambda payload: 1 / 0 if next(fails) else None
+    duo.before = lambda piece: no_such_blocks() if next(fails) else None
     duo.send("x", torch.ones(3))
     duo.send("y", torch.ones(3))
     ends = duo.landed.wait(2)
-    assert "division" in str(ends["x"].error)
+    assert "no such blocks" in str(ends["x"].error)
     assert ends["y"].ok
 
 
+def test_a_landing_of_another_size_takes_nothing_and_costs_that_copy_only(duo: Duo) -> None:
+    touched: list[torch.Tensor] = []
+    landing = FlatLanding(99, touched.append)
+    announce = duo._announce
+    duo.source._announce = lambda _, header, copies: duo.target.receive(
+        header, [landing], duo.landed
+    )
+    duo.send("x", torch.ones(3))
+    assert "12 bytes were announced for a place of 99" in str(duo.landed.wait(1)["x"].error)
+    duo.source._announce = announce
+    duo.send("y", torch.ones(3))
+    assert touched == []
+
+
+def test_an_error_of_the_callers_ends_the_pair_and_the_next_copy_pairs_anew(duo: Duo) -> None:
+    duo.send("x", lambda: 1 / 0)
+    assert "ZeroDivisionError" in str(duo.sent.wait(1)["x"].error)
+    duo.send("y", torch.ones(3))
+    assert duo.sent.wait(2)["y"].ok
+
+
 def test_a_callback_that_raises_harms_no_other_copy(duo: Duo) -> None:
-    duo.source.send(duo.target.endpoint, copy_of("x"), torch.ones(3), lambda result: 1 / 0)
+    def closed(result: CopyResult) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    payload = FlatPayload(torch.ones(3))
+    duo.source.send(duo.target.endpoint, copy_of("x"), payload, closed)
     duo.send("y", torch.ones(3))
     assert duo.sent.wait(1)["y"].ok
 
@@ -163,7 +213,8 @@ def test_a_header_that_cannot_be_sent_fails_the_copy() -> None:
 
     results = Results()
     transport = Transport(A, "127.0.0.1", no_rpc, limits=LIMITS)
-    transport.send(transport.endpoint, copy_of("x"), torch.ones(3), results)
+    payload = FlatPayload(torch.ones(3))
+    transport.send(transport.endpoint, copy_of("x"), payload, results)
     assert "worker is gone" in str(results.wait(1)["x"].error)
     transport.close()
 
@@ -180,7 +231,7 @@ def test_a_closed_transport_refuses_and_closes_again() -> None:
     duo.close()
     duo.send("x", torch.ones(3))
     assert duo.sent.wait(1)["x"].error == "transport is closed"
-    duo.target.receive(header(), duo.into, duo.landed)
+    duo.target.receive(header(), [FlatLanding(10)], duo.landed)
     assert not duo.landed.wait(1)["copy0"].ok
     duo.close()
 
@@ -190,7 +241,7 @@ def test_pairs_max_busy_pairs_refuse_another() -> None:
     go = threading.Event()
     duo.send("x", lambda: (go.wait(WAIT_S), torch.ones(3))[1])
     elsewhere = replace(duo.target.endpoint, worker=WorkerKey(WorkerId("c"), Incarnation(1)))
-    duo.source.send(elsewhere, copy_of("y"), torch.ones(3), duo.sent)
+    duo.source.send(elsewhere, copy_of("y"), FlatPayload(torch.ones(3)), duo.sent)
     assert "pairs_max (1)" in str(duo.sent.wait(1)["y"].error)
     go.set()
     assert duo.sent.wait(2)["x"].ok
@@ -228,11 +279,24 @@ def test_the_reorder_buffer_is_bounded() -> None:
     assert len(backlog) == 0
 
 
-def test_a_fifo_is_bounded_and_in_order() -> None:
-    backlog, jobs = Fifo(2), [incoming(0), incoming(1)]
-    assert [backlog.add(job) for job in jobs] == [None, None]
-    assert "queue_len_max (2)" in str(backlog.add(incoming(2)))
-    assert [backlog.pop(), backlog.pop(), backlog.pop()] == [*jobs, None]
+def test_a_senders_queue_is_bounded_and_in_order() -> None:
+    backlog = Grouping(replace(LIMITS, queue_len_max=2, group_max=1), out_parcel)
+    copies = [outgoing("x"), outgoing("y")]
+    assert [backlog.add(copy) for copy in copies] == [None, None]
+    assert "queue_len_max (2)" in str(backlog.add(outgoing("z")))
+    assert len(backlog) == 2
+    assert [backlog.pop().copies for _ in copies] == [[copy] for copy in copies]
+    assert backlog.pop() is None
+
+
+def test_copies_are_grouped_in_order_up_to_a_message_and_up_to_group_max() -> None:
+    backlog = Grouping(replace(LIMITS, chunk_bytes=1024, group_max=3), out_parcel)
+    for copy in (*(outgoing(name, 100) for name in "abcd"), outgoing("big", 960), outgoing("e")):
+        backlog.add(copy)
+    groups = []
+    while (parcel := backlog.pop()) is not None:
+        groups.append([copy.copy.copy_id for copy in parcel.copies])
+    assert groups == [["a", "b", "c"], ["d"], ["big", "e"]]
 
 
 def test_a_pairs_keys_leave_the_store_with_it() -> None:
@@ -255,11 +319,18 @@ def test_limits_are_above_zero(name: str) -> None:
         TransportLimits(**{name: 0})
 
 
-def test_the_device_checksum_sees_changed_bytes_and_swapped_words() -> None:
+def digest(checksum: Checksum, *pieces: torch.Tensor) -> int:
+    for piece in pieces:
+        checksum.update(piece)
+    return checksum.digest()
+
+
+@pytest.mark.parametrize("make", [PositionSum, Xxh3])
+def test_a_checksum_sees_changed_bytes_and_swapped_words_and_no_pieces(make: Any) -> None:
     data = torch.arange(100, dtype=torch.uint8)
     swapped = torch.cat([data[8:16], data[:8], data[16:]])
     changed = data.clone()
     changed[99] += 1
-    assert len({position_sum(data), position_sum(swapped), position_sum(changed)}) == 3
-    assert position_sum(data) == position_sum(data.clone())
-    assert position_sum(data[:0]) == 0
+    assert len({digest(make(), each) for each in (data, swapped, changed)}) == 3
+    assert digest(make(), data) == digest(make(), data[:16], data[16:64], data[64:])
+    assert digest(make()) == digest(make(), data[:0])

@@ -3,22 +3,28 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from queue import Queue
 from typing import Any
 
 import pytest
 import torch
+from flat import FlatLanding, FlatPayload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
-from splitweave.workers.live.transport import CopyHeader, CopyResult, Transport, TransportLimits
+from splitweave.workers.live.transport import (
+    Announced,
+    CopyResult,
+    ParcelHeader,
+    Transport,
+    TransportLimits,
+)
 from splitweave.workers.live.transport.backlog import InSequence
 from splitweave.workers.live.transport.ending import Ending
-from splitweave.workers.live.transport.gloo import GlooBackend
-from splitweave.workers.live.transport.jobs import Incoming
+from splitweave.workers.live.transport.jobs import InParcel
 from splitweave.workers.live.transport.store import LINE_BYTES_MAX, HostedStore, RemotePairStore
 
 WAIT_S = 20.0
@@ -45,17 +51,24 @@ class Line:
     def __init__(self, limits: TransportLimits = LIMITS) -> None:
         self.sent: Queue[CopyResult] = Queue()
         self.landed: Queue[CopyResult] = Queue()
-        self.arrived: Queue[torch.Tensor] = Queue()
-        self.headers: list[CopyHeader] = []
+        self.arrived: dict[str, torch.Tensor] = {}
+        self.headers: list[ParcelHeader] = []
         self.source = Transport(A, "127.0.0.1", self._announce, limits=limits)
         self.target = Transport(B, "127.0.0.1", self._announce, limits=LIMITS)
 
-    def _announce(self, target: Any, header: CopyHeader, copy: Copy) -> None:
+    def _announce(self, target: Any, header: ParcelHeader, copies: Sequence[Copy]) -> None:
         self.headers.append(header)
-        self.target.receive(header, self.arrived.put, self.landed.put)
+        self.receive(header)
+
+    def receive(self, header: ParcelHeader) -> None:
+        landings = {copy.copy_id: FlatLanding(copy.transfer_bytes) for copy in header.copies}
+        self.arrived |= {name: landing.tensor for name, landing in landings.items()}
+        self.target.receive(header, list(landings.values()), self.landed.put)
 
     def send(self, name: str, payload: Any) -> None:
-        self.source.send(self.target.endpoint, copy_of(name), payload, self.sent.put)
+        """A tensor, or what makes one of one float."""
+        made = FlatPayload(make=payload, size=4) if callable(payload) else FlatPayload(payload)
+        self.source.send(self.target.endpoint, copy_of(name), made, self.sent.put)
 
     def close(self) -> None:
         self.source.close()
@@ -69,7 +82,7 @@ def line() -> Iterator[Line]:
     line.close()
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 4096])
+@pytest.mark.parametrize("chunk_bytes", [16, 48, 64, 4096])
 def test_copies_at_every_edge_of_a_chunk_arrive_whole_in_order(chunk_bytes: int) -> None:
     line = Line(replace(LIMITS, chunk_bytes=chunk_bytes, in_flight_max=3))
     sizes = [0, 1, chunk_bytes - 1, chunk_bytes, chunk_bytes + 1, 5 * chunk_bytes + 2, 0]
@@ -82,8 +95,8 @@ def test_copies_at_every_edge_of_a_chunk_arrive_whole_in_order(chunk_bytes: int)
         assert (result.copy_id, result.error, result.transfer_bytes) == (
             str(place), None, payload.numel(),
         )  # fmt: skip
-        assert torch.equal(line.arrived.get(timeout=WAIT_S), payload)
-    assert [header.sequence for header in line.headers] == list(range(len(sizes)))
+        assert torch.equal(line.arrived[str(place)], payload)
+    assert [header.sequence for header in line.headers] == list(range(len(line.headers)))
     line.close()
 
 
@@ -142,10 +155,10 @@ def test_a_header_with_another_nonce_never_meets_its_source() -> None:
     line = Line()
     line.send("first", torch.ones(9))
     assert line.landed.get(timeout=WAIT_S).ok
-    forged = replace(line.headers[0], copy_id="forged", pairing=9, pair_nonce="other")
-    line.target.receive(forged, line.arrived.put, line.landed.put)
+    forged = replace(line.headers[0], pairing=9, pair_nonce="other")
+    line.receive(forged)
     assert not line.landed.get(timeout=WAIT_S).ok
-    assert line.arrived.qsize() == 1
+    assert not line.arrived["first"].any()
     line.close()
 
 
@@ -237,15 +250,13 @@ def test_a_store_that_is_closed_is_out_of_reach() -> None:
 def test_headers_in_any_order_come_out_in_sequence_as_soon_as_they_can(
     order: list[int], early: int
 ) -> None:
-    backlog, backend, out = InSequence(queue_len_max=7), GlooBackend("127.0.0.1"), []
+    backlog, out = InSequence(queue_len_max=7), []
     for place, sequence in enumerate(order):
-        header = CopyHeader(
-            copy_id=str(sequence), source=A, pairing=1, pair_nonce="n", sequence=sequence,
-            transfer_bytes=1, chunk_bytes=1, checksum=0,
+        header = ParcelHeader(
+            source=A, pairing=1, pair_nonce="n", sequence=sequence, first_number=sequence,
+            chunk_bytes=16, copies=(Announced(copy_id=str(sequence), transfer_bytes=1),),
         )  # fmt: skip
-        ending = Ending(str(sequence), lambda result: None)
-        job = Incoming(header=header, into=lambda _: None, backend=backend, ending=ending)
-        assert backlog.add(job) is None
+        assert backlog.add(InParcel(header=header)) is None
         if place >= early:  # before that, nobody takes any
             while (ready := backlog.pop()) is not None:
                 out.append(int(ready.header.sequence))

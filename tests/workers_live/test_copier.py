@@ -10,9 +10,10 @@ import torch
 from splitweave.proto.ids import BlockId, Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
+from splitweave.workers.live.block_rows import BlockRows, WholeRows
 from splitweave.workers.live.copier import Copier
 from splitweave.workers.live.kv_cache import KvCache
-from splitweave.workers.live.transport import CopyHeader, Transport, TransportLimits
+from splitweave.workers.live.transport import ParcelHeader, Transport, TransportLimits
 from splitweave.workers.models.errors import ModelError
 from splitweave.workers.models.spec import Family, ModelSpec
 
@@ -36,19 +37,26 @@ class Held:
         self.go_on.set()
         self.error: Exception | None = None
 
-    def read_blocks(self, first_layer: int, last_layer: int, blocks: Any) -> torch.Tensor:
-        if self.error is not None:
-            raise self.error
-        return self.cache.read(first_layer, last_layer, blocks)
+    def block_rows(self, first_layer: int, last_layer: int, blocks: Any) -> "HeldRows":
+        return HeldRows(self, self.cache.rows(first_layer, last_layer, blocks))
 
-    def write_blocks(
-        self, first_layer: int, last_layer: int, blocks: Any, payload: torch.Tensor
-    ) -> None:
-        self.writing.set()
-        assert self.go_on.wait(WAIT_S)
-        if self.error is not None:
-            raise self.error
-        self.cache.write(first_layer, last_layer, blocks, payload)
+
+class HeldRows:
+    def __init__(self, held: Held, rows: BlockRows) -> None:
+        self._held, self._rows = held, rows
+        self.size_bytes = rows.size_bytes
+
+    def gather(self, start: int, into: torch.Tensor) -> None:
+        if self._held.error is not None:
+            raise self._held.error
+        self._rows.gather(start, into)
+
+    def scatter(self, start: int, piece: torch.Tensor) -> None:
+        self._held.writing.set()
+        assert self._held.go_on.wait(WAIT_S)
+        if self._held.error is not None:
+            raise self._held.error
+        self._rows.scatter(start, piece)
 
 
 class Side:
@@ -58,20 +66,20 @@ class Side:
         self.events: Queue[Any] = Queue()
         self.blocks = Held(seed)
         self.peer: Side | None = None
-        self.held_back: Queue[tuple[CopyHeader, Copy]] | None = None
+        self.held_back: Queue[tuple[ParcelHeader, Sequence[Copy]]] | None = None
         self.rpc_error: Exception | None = None
         key = WorkerKey(WorkerId(name), Incarnation(1))
         self.transport = Transport(key, "127.0.0.1", self._announce, limits=LIMITS)
         self.copier = Copier(self.blocks, self.transport, self.events.put)
 
-    def _announce(self, target: Any, header: CopyHeader, copy: Copy) -> None:
+    def _announce(self, target: Any, header: ParcelHeader, copies: Sequence[Copy]) -> None:
         if self.rpc_error is not None:
             raise self.rpc_error
         assert self.peer is not None
         if self.held_back is not None:
-            self.held_back.put((header, copy))
+            self.held_back.put((header, copies))
         else:
-            self.peer.copier.land(header, copy)
+            self.peer.copier.land(header, copies)
 
     def send(self, copy: Copy) -> None:
         assert self.peer is not None
@@ -164,6 +172,21 @@ def test_a_landing_without_a_lease_writes_nothing(sides: tuple[Side, Side]) -> N
     assert not target.blocks.writing.is_set()
 
 
+@pytest.mark.parametrize(("at", "blocks"), [("source", [0, BLOCKS]), ("target", [-1, 0])])
+def test_blocks_that_there_are_not_are_a_failed_copy_and_touch_nothing(
+    sides: tuple[Side, Side], at: str, blocks: list[int]
+) -> None:
+    source, target = sides
+    before = target.blocks.cache.tensor.clone()
+    target.copier.open_lease(MOVE)
+    source.send(copy_of(blocks, [0, 1]) if at == "source" else copy_of([0, 1], blocks))
+    (failed,) = (source if at == "source" else target).said()
+    assert isinstance(failed, CopyFailed)
+    assert torch.equal(target.blocks.cache.tensor, before)
+    source.send(copy_of([2], [2], name="good"))
+    assert isinstance(target.said()[0], BlocksLanded)
+
+
 def test_a_landing_announced_under_a_lease_and_ending_after_it_writes_nothing(
     sides: tuple[Side, Side],
 ) -> None:
@@ -172,9 +195,9 @@ def test_a_landing_announced_under_a_lease_and_ending_after_it_writes_nothing(
     before = target.blocks.cache.tensor.clone()
     target.copier.open_lease(MOVE)
     source.send(copy_of([0], [0]))
-    header, copy = source.held_back.get(timeout=WAIT_S)
+    header, copies = source.held_back.get(timeout=WAIT_S)
     target.copier.close_lease(MOVE)
-    target.copier.land(header, copy)
+    target.copier.land(header, copies)
     target.said()
     assert torch.equal(target.blocks.cache.tensor, before)
 
@@ -237,7 +260,9 @@ def test_a_gather_that_fails_is_a_failed_copy_of_that_name_and_the_next_one_goes
     source.blocks.error = None
     source.send(copy_of([0], [0], name="good"))
     assert [type(event) for event in source.said()] == [CopySent]
-    assert [event.copy_id for event in target.said()] == ["good"]
+    at_target = target.said(2)
+    assert [event.copy_id for event in at_target] == ["bad", "good"]
+    assert [type(event) for event in at_target] == [CopyFailed, BlocksLanded]
 
 
 def test_a_write_that_fails_is_a_failed_copy_at_the_target_and_no_landing(
@@ -265,10 +290,10 @@ def test_a_closed_transport_is_a_failed_copy_on_either_side(sides: tuple[Side, S
     source, target = sides
     source.held_back = Queue()
     source.send(copy_of([0], [0], name="announced"))
-    header, copy = source.held_back.get(timeout=WAIT_S)
+    header, copies = source.held_back.get(timeout=WAIT_S)
     for side in sides:
         side.transport.close()
-    target.copier.land(header, copy)
+    target.copier.land(header, copies)
     source.send(copy_of([0], [0], name="late"))
     failures = source.said(2) + target.said()
     assert all(isinstance(event, CopyFailed) for event in failures)
@@ -279,6 +304,34 @@ def test_fail_reports_the_copy_with_its_reason(sides: tuple[Side, Side]) -> None
     source, _ = sides
     source.copier.fail(copy_of([0], [0]), "no endpoint")
     assert source.said() == [CopyFailed(copy_id="c", move_id=MOVE, reason="no endpoint")]
+
+
+@pytest.mark.parametrize("cut", [16, 48, 256, 1 << 20])
+def test_rows_give_and_take_the_bytes_of_read_in_pieces_of_any_size(cut: int) -> None:
+    cache = Held(5).cache
+    blocks, expected = [6, 0, 3], cache.read(1, 3, [6, 0, 3])
+    rows = cache.rows(1, 3, blocks)
+    data = torch.zeros(rows.size_bytes, dtype=torch.uint8)
+    for start in range(0, rows.size_bytes, cut):
+        rows.gather(start, data[start : start + cut])
+    assert torch.equal(data, expected.flatten().view(torch.uint8))
+    other = KvCache(SPEC, BLOCKS, BLOCK_TOKENS)
+    into = other.rows(1, 3, [1, 7, 2])
+    for start in range(0, rows.size_bytes, cut):
+        into.scatter(start, data[start : start + cut])
+    assert torch.equal(other.read(1, 3, [1, 7, 2]), expected)
+    other.tensor[1:3][:, :, [1, 7, 2]] = 0
+    assert not other.tensor.any()
+
+
+@pytest.mark.parametrize("blocks", [[BLOCKS], [-1], [0, 99]])
+def test_rows_of_blocks_that_there_are_not_are_refused(blocks: list[int]) -> None:
+    cache = KvCache(SPEC, BLOCKS, BLOCK_TOKENS)
+    with pytest.raises(IndexError, match=f"of {BLOCKS}"):
+        cache.rows(0, LAYERS, blocks)
+    with pytest.raises(IndexError, match=r"layers 0\.\.9 of 4"):
+        cache.rows(0, 9, [0])
+    assert cache.rows(0, LAYERS, []).size_bytes == 0
 
 
 @pytest.mark.parametrize(("blocks", "block_tokens"), [(0, 4), (4, 0)])
@@ -292,3 +345,18 @@ def test_a_payload_of_another_size_is_refused_and_writes_nothing() -> None:
     with pytest.raises(RuntimeError):
         cache.write(0, 1, [0, 1], torch.ones(1, 2, 1, KV_HEADS, BLOCK_TOKENS, HEAD_SIZE))
     assert not cache.tensor.any()
+
+
+def test_a_run_that_is_read_and_written_at_once_comes_and_goes_in_pieces() -> None:
+    """As on a GPU."""
+    data = torch.arange(100, dtype=torch.uint8)
+    written: list[torch.Tensor] = []
+    run = WholeRows(100, lambda: data, written.append)
+    pieces = [torch.zeros(size, dtype=torch.uint8) for size in (48, 48, 4)]
+    for start, piece in zip((0, 48, 96), pieces, strict=True):
+        run.gather(start, piece)
+    assert torch.equal(torch.cat(pieces), data)
+    for start, piece in zip((0, 48, 96), pieces, strict=True):
+        assert written == []
+        run.scatter(start, piece)
+    assert torch.equal(written[0], data)

@@ -13,6 +13,14 @@ SPEC = ModelSpec(
 BLOCKS = (4, 1, 6)
 
 
+def read(blocks: HeadBlocks, first_layer: int, last_layer: int) -> torch.Tensor:
+    """The bytes of BLOCKS, as they go to the wire."""
+    rows = blocks.block_rows(first_layer, last_layer, BLOCKS)
+    data = torch.empty(rows.size_bytes, dtype=torch.uint8)
+    rows.gather(0, data)
+    return data
+
+
 def filled() -> KvCache:
     cache = KvCache(SPEC, 8, 2)
     cache.tensor.copy_(torch.arange(cache.tensor.numel()).view(cache.tensor.shape))
@@ -24,17 +32,19 @@ def test_heads_read_one_by_one_are_what_the_block_holds() -> None:
     whole = cache.read(1, 3, BLOCKS)
     for first in range(5):
         for last in range(first + 1, 6):
-            some = HeadBlocks(cache, HeadRange(first=first, last=last)).read_blocks(1, 3, BLOCKS)
-            assert some.is_contiguous()
-            assert torch.equal(some, whole[:, :, :, first:last])
+            some = read(HeadBlocks(cache, HeadRange(first=first, last=last)), 1, 3)
+            wanted = whole[:, :, :, first:last].contiguous()
+            assert torch.equal(some, wanted.flatten().view(torch.uint8))
+            assert torch.equal(
+                cache.read_heads(1, 3, BLOCKS, HeadRange(first=first, last=last)), wanted
+            )
 
 
 def test_written_heads_land_in_their_place_and_touch_nothing_else() -> None:
     source, target = filled(), KvCache(SPEC, 8, 2)
     for heads in (HeadRange(first=3, last=5), HeadRange(first=0, last=1)):
-        payload = HeadBlocks(source, heads).read_blocks(1, 3, BLOCKS)
-        flat = payload.reshape(-1).view(torch.uint8)  # as it comes from the wire
-        HeadBlocks(target, heads).write_blocks(1, 3, (0, 7, 2), flat)
+        payload = read(HeadBlocks(source, heads), 1, 3)
+        HeadBlocks(target, heads).block_rows(1, 3, (0, 7, 2)).scatter(0, payload)
     expected = torch.zeros_like(source.tensor)
     for heads in (slice(3, 5), slice(0, 1)):
         expected[1:3, :, [0, 7, 2], heads] = source.tensor[1:3][:, :, list(BLOCKS)][:, :, :, heads]
@@ -45,8 +55,8 @@ def test_what_was_written_head_by_head_reads_as_a_whole_block() -> None:
     source, target = filled(), KvCache(SPEC, 8, 2)
     for head in range(5):
         heads = HeadRange(first=head, last=head + 1)
-        payload = HeadBlocks(source, heads).read_blocks(0, 3, BLOCKS)
-        HeadBlocks(target, heads).write_blocks(0, 3, BLOCKS, payload)
+        payload = read(HeadBlocks(source, heads), 0, 3)
+        target.write_heads(0, 3, BLOCKS, heads, payload)
     assert torch.equal(target.read(0, 3, BLOCKS), source.read(0, 3, BLOCKS))
 
 

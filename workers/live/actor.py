@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from ...proto.ids import WorkerKey
+from ...proto.ids import WorkerId, WorkerKey
 from ...proto.move import Copy
 from .setup import WorkerSetup
 
 if TYPE_CHECKING:
-    from .transport import CopyHeader, Endpoint
+    from .transport import Endpoint, ParcelHeader
 
 
 class WorkerActor:
@@ -36,9 +36,13 @@ class WorkerActor:
         """Where `key` (None: whichever lives) receives KV; None if it is not this one."""
         return self._worker.endpoint(key)
 
-    def land(self, key: WorkerKey, header: "CopyHeader", copy: Copy) -> None:
-        """A peer announces a copy."""
-        self._worker.land(key, header, copy)
+    def land(self, key: WorkerKey, header: "ParcelHeader", copies: Sequence[Copy]) -> None:
+        """A peer announces copies."""
+        self._worker.land(key, header, copies)
+
+    def cut(self, peer: WorkerId) -> int:
+        """For tests and operators: close every KV pair with that worker, now. How many."""
+        return self._worker.cut(peer)
 
     def error(self) -> str:
         """Why the worker could not start; empty if it did or still tries."""

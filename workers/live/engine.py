@@ -22,6 +22,7 @@ from ..models.load import load_decoder_weights
 from ..models.rows import Rows, rows_of
 from ..models.sampling import draw
 from ..models.spec import ModelSpec
+from .block_rows import BlockBytes
 from .kv_cache import KvCache
 
 # What the CPU kernels' vectors and panels want sizes to be multiples of.
@@ -59,6 +60,13 @@ class Engine(Protocol):
 
         On the engine's device: on a GPU it follows, on the caller's stream, what the batch
         in progress has stored of these layers.
+        """
+        ...
+
+    def block_rows(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> BlockBytes:
+        """The bytes that `read_blocks` would give, to be read, or written, in pieces.
+
+        Raises IndexError for layers or blocks that there are not.
         """
         ...
 
@@ -100,6 +108,9 @@ class TorchEngine:
 
     def read_blocks(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
         return self.cache.read(first_layer, last_layer, blocks)
+
+    def block_rows(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> BlockBytes:
+        return self.cache.rows(first_layer, last_layer, blocks)
 
     def write_blocks(
         self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor

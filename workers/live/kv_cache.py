@@ -7,6 +7,7 @@ holds what is the WorkerCore's affair; this only stores, gathers and scatters.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ...kernels.select import select_block_copy
 from ..core.head_ranges import HeadRange
 from ..models.errors import ModelError
 from ..models.spec import ModelSpec
+from .block_rows import BlockBytes, BlockRows, WholeRows
 from .layer_marks import LayerMarks
 
 ELEMENT_BYTES = 4
@@ -54,6 +56,7 @@ class KvCache:
         self.marks = LayerMarks(spec.layers, self.tensor.device)
         self._all = HeadRange(first=0, last=spec.kv_heads)
         self._copy = select_block_copy(device)
+        self._head_bytes = block_tokens * spec.head_dim * ELEMENT_BYTES
 
     def read(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
         """A contiguous copy [last - first, 2, len(blocks), G, block_tokens, D]."""
@@ -87,6 +90,37 @@ class KvCache:
         moved = payload.to(held.device).view(held.dtype).view(shape)
         self._copy.scatter(held, self._index(blocks), heads.first, heads.last, moved)
         self.marks.settle()
+
+    def rows(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> BlockBytes:
+        """The bytes that `read` would give, in pieces. IndexError for other blocks."""
+        return self.rows_of_heads(first_layer, last_layer, blocks, self._all)
+
+    def rows_of_heads(
+        self, first_layer: int, last_layer: int, blocks: Sequence[int], heads: HeadRange
+    ) -> BlockBytes:
+        """The bytes that `read_heads` would give, in pieces. IndexError as `rows`."""
+        layers, _, held = self.tensor.shape[:3]
+        if not 0 <= first_layer <= last_layer <= layers:
+            raise IndexError(f"layers {first_layer}..{last_layer} of {layers}")
+        if blocks and not 0 <= min(blocks) <= max(blocks) < held:
+            raise IndexError(f"blocks {min(blocks)}..{max(blocks)} of {held}")
+        if self.tensor.device.type == "cpu":
+            return self._block_rows(first_layer, last_layer, blocks, heads)
+        return WholeRows(
+            (last_layer - first_layer) * 2 * len(blocks) * len(heads) * self._head_bytes,
+            partial(self.read_heads, first_layer, last_layer, blocks, heads),
+            partial(self.write_heads, first_layer, last_layer, blocks, heads),
+        )
+
+    def _block_rows(
+        self, first_layer: int, last_layer: int, blocks: Sequence[int], heads: HeadRange
+    ) -> BlockRows:
+        """No copy: rows of the cache itself, one for each (layer, keys or values, block)."""
+        planes = np.arange(2 * first_layer, 2 * last_layer, dtype=np.int64)
+        index = planes[:, None] * self.blocks + np.array(blocks, dtype=np.int64)
+        table = self.tensor.view(torch.uint8).flatten(0, 2).flatten(1)
+        each = self._head_bytes
+        return BlockRows(table[:, heads.first * each : heads.last * each], index.ravel())
 
     def _index(self, blocks: Sequence[int]) -> Tensor:
         return torch.tensor(blocks, dtype=torch.int64, device=self.tensor.device)

@@ -7,14 +7,13 @@ target wants of them. Whether the whole copy has landed is for the group's
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from ...proto.ids import MoveId
 from ...proto.move import Copy
 from ..core.head_ranges import Exchange, HeadRange
+from .block_rows import BlockBytes
 from .copier import Copier
 from .kv_cache import KvCache
-from .transport import CopyHeader, Endpoint
+from .transport import Endpoint, ParcelHeader
 
 
 class HeadBlocks:
@@ -24,15 +23,9 @@ class HeadBlocks:
         self._cache = cache
         self._heads = heads
 
-    def read_blocks(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> Tensor:
-        """A contiguous copy [last - first, 2, len(blocks), heads, block_tokens, D]."""
-        return self._cache.read_heads(first_layer, last_layer, blocks, self._heads)
-
-    def write_blocks(
-        self, first_layer: int, last_layer: int, blocks: Sequence[int], payload: Tensor
-    ) -> None:
-        """Put what `read_blocks` of the same heads gave, or its flat bytes, into `blocks`."""
-        self._cache.write_heads(first_layer, last_layer, blocks, self._heads, payload)
+    def block_rows(self, first_layer: int, last_layer: int, blocks: Sequence[int]) -> BlockBytes:
+        """Bytes [last - first, 2, len(blocks), heads, block_tokens, D]."""
+        return self._cache.rows_of_heads(first_layer, last_layer, blocks, self._heads)
 
 
 class RankCopier:
@@ -47,9 +40,11 @@ class RankCopier:
         """Send a part to its target rank; ends in CopySent or CopyFailed, of the part."""
         self._copier.start(part, target, self._blocks(exchange))
 
-    def land(self, header: CopyHeader, part: Copy, exchange: Exchange) -> None:
-        """Receive a part; ends in BlocksLanded or CopyFailed, of the part."""
-        self._copier.land(header, part, self._blocks(exchange))
+    def land(self, header: ParcelHeader, parts: Sequence[Copy], exchange: Exchange) -> None:
+        """Receive parts of one rank, hence of one exchange; each ends in BlocksLanded or
+        CopyFailed, of the part.
+        """
+        self._copier.land(header, parts, self._blocks(exchange))
 
     def open_lease(self, move_id: MoveId) -> None:
         """See Copier."""

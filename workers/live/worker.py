@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from ...proto.cluster_events import MoveEnded
 from ...proto.effects import (
@@ -26,7 +27,7 @@ from ...proto.effects import (
     ToWorker,
     WorkerEffect,
 )
-from ...proto.ids import Incarnation, WorkerKey
+from ...proto.ids import Incarnation, WorkerId, WorkerKey
 from ...proto.move import Copy
 from ...proto.timers import ClearTimer, SetTimer
 from ...proto.views import WorkerInfo
@@ -43,7 +44,7 @@ from .peers import Peers
 from .post import Post, worker_name
 from .recording import open_recorder
 from .setup import WorkerSetup
-from .transport import CopyHeader, Endpoint, PairBackend, Transport
+from .transport import Endpoint, PairBackend, ParcelHeader, Transport
 from .warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,14 @@ class Worker:
         """Where `key` (None: whichever lives) receives KV; None if it is not this one."""
         return self._endpoint if key is None or key == self._key else None
 
-    def land(self, key: WorkerKey, header: CopyHeader, copy: Copy) -> None:
-        """A peer announces a copy."""
+    def land(self, key: WorkerKey, header: ParcelHeader, copies: Sequence[Copy]) -> None:
+        """A peer announces copies."""
         if key == self._key and self._shell is not None:
-            self._copier.land(header, copy)
+            self._copier.land(header, copies)
+
+    def cut(self, peer: WorkerId) -> int:
+        """Close every KV pair with that worker; how many. Their copies fail, the next pair anew."""
+        return 0 if self._shell is None else self._transport.cut(peer)
 
     def error(self) -> str:
         """Why the worker could not start; empty if it did or still tries."""
@@ -197,12 +202,15 @@ class Worker:
         else:
             self._copier.start(copy, endpoint)
 
-    def _announce(self, target: Endpoint, header: CopyHeader, copy: Copy) -> None:
-        """From a transport thread: tell the target what is coming."""
+    def _announce(self, target: Endpoint, header: ParcelHeader, copies: Sequence[Copy]) -> None:
+        """From a transport thread: tell the target what is coming. Raises ConnectionError."""
         handle = self._post.handle(worker_name(target.worker.worker_id))
         if handle is None:
             raise ConnectionError(f"worker {target.worker} is gone")
-        handle.land.remote(target.worker, header, copy)
+        try:
+            handle.land.remote(target.worker, header, copies)
+        except RayError as error:
+            raise ConnectionError(f"worker {target.worker}: {error}") from error
 
 
 def _end_fenced(key: WorkerKey) -> NoReturn:

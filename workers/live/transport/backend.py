@@ -1,8 +1,8 @@
 """The seam to what moves bytes: a backend opens pairs, a pair moves chunks.
 
-A pair has two ranks: the source is 0, the target is 1. Chunks are contiguous
-flat uint8 tensors from the backend's `stage` or `allocate`. Both sides post
-chunks in the same order, with the same tags and sizes.
+A pair has two ranks: the source is 0, the target is 1. It moves messages, each
+of which lies in a `place` of the pair: flat bytes of a ring that is allocated
+once. Both sides post the messages 0, 1, 2, … with the same sizes.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,6 @@ TARGET_RANK = 1
 
 class PairError(Exception):
     """The pair is of no further use: every copy on it fails."""
-
-
-class CopyError(Exception):
-    """The copy fails; the pair is in step and goes on."""
 
 
 class PairStore(Protocol):
@@ -41,16 +37,19 @@ class Rendezvous:
     """Where the two ranks meet: a store, under a prefix that was never used before.
 
     One that was used holds stale keys: gloo's rank 1 is then refused and rank 0
-    hangs for several timeouts.
+    hangs for several timeouts. `slots` messages of at most `slot_bytes` may be
+    posted at once; both ranks have the same `slot_bytes`.
     """
 
     store: PairStore
     rank: int
     timeout_s: float
+    slots: int
+    slot_bytes: int
 
 
 class Pending(Protocol):
-    """A chunk on its way."""
+    """A message on its way."""
 
     def wait(self, timeout_s: float) -> None:
         """Block, without the GIL, until it is through. PairError if it fails or is late.
@@ -63,12 +62,27 @@ class Pending(Protocol):
 class Pair(Protocol):
     """One side of an open pair. Used by one thread, but for `cancel`."""
 
-    def send(self, chunk: Tensor, tag: int) -> Pending:
-        """Post a chunk to the target; PairError if the pair is dead."""
+    @property
+    def slots(self) -> int:
+        """How many messages may be posted at once, at most the rendezvous' slots."""
         ...
 
-    def recv(self, chunk: Tensor, tag: int) -> Pending:
-        """Post a chunk's place from the source; PairError if the pair is dead."""
+    def place(self, number: int, size_bytes: int) -> Tensor:
+        """Memory for message `number`, 16-byte aligned; free once message `number - slots`
+        is through (source) or released (target).
+        """
+        ...
+
+    def send(self, place: Tensor, number: int) -> Pending:
+        """Post a filled place to the target; PairError if the pair is dead."""
+        ...
+
+    def recv(self, place: Tensor, number: int) -> Pending:
+        """Post a place to be filled by the source; PairError if the pair is dead."""
+        ...
+
+    def release(self, number: int) -> None:
+        """Done, on this side, with the place of the message; PairError if the pair is dead."""
         ...
 
     def cancel(self) -> None:
@@ -80,21 +94,25 @@ class Pair(Protocol):
         ...
 
 
+class Checksum(Protocol):
+    """Of one copy, a piece at a time; all pieces but the last are multiples of 16 bytes."""
+
+    def update(self, piece: Tensor) -> None:
+        """Go on with the flat bytes of a place."""
+        ...
+
+    def digest(self) -> int:
+        """A number below 2**64 that changes if a byte, or two bytes' order, does."""
+        ...
+
+
 class PairBackend(Protocol):
-    """Opens pairs and owns the memory they work on. Any thread."""
+    """Opens pairs. Any thread."""
 
     def open(self, rendezvous: Rendezvous) -> Pair:
         """Meet the other rank; PairError after at most a few `timeout_s`, the store released."""
         ...
 
-    def stage(self, payload: Tensor) -> Tensor:
-        """The payload as flat contiguous bytes where this backend can send them."""
-        ...
-
-    def allocate(self, size_bytes: int) -> Tensor:
-        """Flat bytes where this backend can receive."""
-        ...
-
-    def checksum(self, staged: Tensor) -> int:
-        """A number below 2**64 that changes if a byte, or two bytes' order, does."""
+    def checksum(self) -> Checksum:
+        """A fresh one, for the places of this backend's pairs."""
         ...

@@ -15,7 +15,8 @@ class Ending:
     """Calls `on_done` for one side's half of one copy; only the first end counts.
 
     Any thread: a transport that gives up on a stuck thread ends its copies in
-    its stead. A callback that raises is logged, and harms nothing else.
+    its stead. A callback may raise RuntimeError (of a loop that is closed); it is
+    logged, and harms nothing else.
     """
 
     def __init__(self, copy_id: str, on_done: OnDone) -> None:
@@ -48,5 +49,5 @@ class Ending:
         )
         try:
             self._on_done(result)
-        except Exception:
+        except RuntimeError:
             log.exception("copy=%s callback failed", self._copy_id)

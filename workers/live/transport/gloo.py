@@ -7,6 +7,7 @@ until someone waits; a tensor that is not contiguous closes the pair.
 """
 
 import contextlib
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +16,12 @@ import xxhash
 from torch import Tensor
 from torch.distributed import ProcessGroupGloo, Work
 
-from .backend import Pair, PairError, PairStore, Pending, Rendezvous
+from .backend import Checksum, Pair, PairError, PairStore, Pending, Rendezvous
+from .ring import Ring
 
-CANCEL_TAG = (1 << 30) + 1
+# Tags number a pair's messages; they need only differ among those in flight.
+TAGS = 1 << 30
+CANCEL_TAG = TAGS + 1
 CANCEL_WAIT = timedelta(milliseconds=1)
 
 
@@ -41,42 +45,68 @@ class GlooBackend:
         except (RuntimeError, OSError) as error:
             store.forget()
             raise PairError(f"cannot open: {first_line(error)}") from error
-        return GlooPair(group, 1 - rendezvous.rank, store)
+        ring = Ring(rendezvous.slots, rendezvous.slot_bytes, cpu_bytes)
+        return GlooPair(group, 1 - rendezvous.rank, store, ring)
 
-    def stage(self, payload: Tensor) -> Tensor:
-        """See PairBackend. No copy if the payload is contiguous on the CPU."""
-        return payload.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-
-    def allocate(self, size_bytes: int) -> Tensor:
+    def checksum(self) -> Checksum:
         """See PairBackend."""
-        return torch.empty(size_bytes, dtype=torch.uint8)
+        return Xxh3()
 
-    def checksum(self, staged: Tensor) -> int:
-        """XXH3, 64 bits."""
-        return xxhash.xxh3_64_intdigest(staged.numpy().data)
+
+def cpu_bytes(size_bytes: int) -> Tensor:
+    """Uninitialised; pages are taken when first written."""
+    return torch.empty(size_bytes, dtype=torch.uint8)
+
+
+class Xxh3:
+    """XXH3, 64 bits; runs without the GIL."""
+
+    def __init__(self) -> None:
+        self._state = xxhash.xxh3_64()
+
+    def update(self, piece: Tensor) -> None:
+        """See Checksum."""
+        self._state.update(piece.numpy().data)
+
+    def digest(self) -> int:
+        """See Checksum."""
+        return self._state.intdigest()
 
 
 class GlooPair:
     """One side of a pair; `peer` is the other side's rank."""
 
-    def __init__(self, group: Any, peer: int, store: PairStore) -> None:
+    def __init__(self, group: Any, peer: int, store: PairStore, ring: Ring) -> None:
         self._group = group  # torch's stub of ProcessGroupGloo knows neither send nor recv
         self._peer = peer
         self._store = store
+        self._ring = ring
 
-    def send(self, chunk: Tensor, tag: int) -> Pending:
+    @property
+    def slots(self) -> int:
+        """See Pair."""
+        return self._ring.slots
+
+    def place(self, number: int, size_bytes: int) -> Tensor:
+        """See Pair."""
+        return self._ring.place(number, size_bytes)
+
+    def send(self, place: Tensor, number: int) -> Pending:
         """See Pair."""
         try:
-            return GlooPending(self._open_group().send([chunk], self._peer, tag))
+            return GlooPending(self._open_group().send([place], self._peer, number % TAGS))
         except RuntimeError as error:
             raise PairError(first_line(error)) from error
 
-    def recv(self, chunk: Tensor, tag: int) -> Pending:
+    def recv(self, place: Tensor, number: int) -> Pending:
         """See Pair."""
         try:
-            return GlooPending(self._open_group().recv([chunk], self._peer, tag))
+            return GlooPending(self._open_group().recv([place], self._peer, number % TAGS))
         except RuntimeError as error:
             raise PairError(first_line(error)) from error
+
+    def release(self, number: int) -> None:
+        """See Pair. Nothing: the next message of that slot is not posted before."""
 
     def cancel(self) -> None:
         """See Pair. abort() wakes nobody, but a wait that expires closes the whole pair:
@@ -107,8 +137,8 @@ class GlooPending:
 
     def wait(self, timeout_s: float) -> None:
         """See Pending."""
-        # gloo takes 0 ms for "no timeout at all".
-        timeout = max(timedelta(seconds=timeout_s), timedelta(milliseconds=1))
+        # gloo cuts to whole milliseconds, and takes 0 for "no timeout at all".
+        timeout = timedelta(milliseconds=max(1, math.ceil(timeout_s * 1000)))
         try:
             self._work.wait(timeout)
         except RuntimeError as error:

@@ -15,24 +15,32 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CopyHeader:
-    """Announces one copy to its target. All sizes of the data plane come from here.
+class Announced:
+    """One copy of a parcel."""
+
+    copy_id: str
+    transfer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParcelHeader:
+    """Announces the copies of one parcel to their target. All sizes of the data plane
+    come from here: both sides cut the same messages from it (`framing`).
 
     `pairing` counts the pairs that `source` has built in its life, so that a
     late header of a dead pair is told from the first of a new one; with
     `pair_nonce` it makes the store prefix, which must never be used twice.
-    `sequence` numbers the copies of one pair from 0, in the order of their
-    bytes. `checksum` is the backend's, over all `transfer_bytes`.
+    `sequence` numbers the parcels of one pair from 0, in the order of their
+    bytes, and `first_number` its copies. `chunk_bytes` is the same for all of a pair.
     """
 
-    copy_id: str
     source: WorkerKey
     pairing: int
     pair_nonce: str
     sequence: int
-    transfer_bytes: int
+    first_number: int
     chunk_bytes: int
-    checksum: int
+    copies: tuple[Announced, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +48,8 @@ class CopyResult:
     """How one side's half of a copy ended; `error` is None if it went well.
 
     At the source that means all bytes have left; at the target, that they
-    arrived, matched the checksum and were handed over. `seconds` run from the
-    gather (source) or the allocation (target), 0.0 for a copy that never began.
+    arrived in their place and matched the checksum. `seconds` run from the
+    announcement, 0.0 for a copy that never began.
     """
 
     copy_id: str

@@ -1,131 +1,223 @@
-"""The two halves of a copy, as a pair's thread sees them: begin, post chunks, end."""
+"""The two halves of a parcel, as a pair's thread sees them: begin, messages, end."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from .backend import CopyError, Pair, PairBackend, PairError, Pending
+from ....proto.move import Copy
+from .backend import Checksum, Pair, PairError, Pending
 from .ending import Ending
-from .header import CopyHeader
+from .framing import MARKER, Message, Piece, frame_bytes, marker, messages, padded, unmarked
+from .header import ParcelHeader
+from .payload import UNFIT, Landing, Payload
 
-Payload = Tensor | Callable[[], Tensor]
-Into = Callable[[Tensor], None]
-# (transfer_bytes, checksum): announce them under the pair's next sequence number.
-SendHeader = Callable[[int, int], None]
+# Sends the header of these copies; OSError if it cannot.
+SendHeader = Callable[[Sequence["Outgoing"]], ParcelHeader]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A message in its place; `number` counts the pair's messages."""
+
+    message: Message
+    place: Tensor
+    number: int
 
 
 class Job(Protocol):
-    """One half of a copy. Used by the thread of its pair, but for `fail`."""
+    """One half of a parcel. Used by the thread of its pair, but for `fail`."""
 
-    def begin(self) -> Tensor:
-        """The flat bytes to send or to fill. CopyError spares the pair; all else kills it."""
+    def begin(self) -> None:
+        """Before the first message is posted. PairError if it cannot."""
         ...
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Size of every chunk but the last."""
+    def messages(self) -> Iterator[Message]:
+        """In the order of their bytes."""
         ...
 
-    def post(self, pair: Pair, chunk: Tensor, tag: int) -> Pending:
-        """Start a chunk."""
+    def post(self, pair: Pair, slot: Slot) -> Pending:
+        """Start a message; a source fills its place first."""
         ...
 
-    def finish(self) -> None:
-        """All chunks are through."""
+    def through(self, slot: Slot) -> None:
+        """The message has left, or has come. Copies that it completes end here."""
         ...
 
     def fail(self, reason: str) -> None:
-        """It ended before that. Any thread."""
+        """Copies that have not ended do so. Any thread."""
         ...
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Outgoing:
-    """The source's half: gather, announce, send."""
+    """One copy at its source."""
 
+    copy: Copy
     payload: Payload
-    send_header: SendHeader
-    backend: PairBackend
-    chunk_bytes: int
-    copy_bytes_max: int
     ending: Ending
-    _bytes: int = 0
+    checksum: Checksum
+    error: str = ""
 
-    def begin(self) -> Tensor:
-        """See Job. A payload that cannot be gathered is not announced: the pair stays in step."""
-        self.ending.begin()
-        staged = self._gather()
-        self._bytes = staged.numel()
-        if self._bytes > self.copy_bytes_max:
-            raise CopyError(f"copy of {self._bytes} exceeds copy_bytes_max ({self.copy_bytes_max})")
-        checksum = self.backend.checksum(staged)
+    @property
+    def size_bytes(self) -> int:
+        """Of the payload."""
+        return self.payload.size_bytes
+
+    def fill(self, piece: Piece, place: Tensor, number: int) -> None:
+        """Write bytes [first, last) of the frame. A payload that cannot be gathered is
+        marked so: what was announced is sent all the same, and the pair stays in step.
+        """
+        size = self.size_bytes
+        last = min(piece.last, size)
+        if piece.first < last:
+            self._gather(piece.first, place[: last - piece.first])
+        if piece.last > last:
+            place[max(0, size - piece.first) : padded(size) - piece.first] = 0
+        if piece.last == frame_bytes(size):
+            done = marker(self.checksum.digest(), number, whole=not self.error)
+            place[-MARKER.size :] = torch.frombuffer(bytearray(done), dtype=torch.uint8)
+
+    def _gather(self, first: int, place: Tensor) -> None:
+        if not self.error:
+            try:
+                self.payload.gather(first, place)
+                self.checksum.update(place)
+            except UNFIT as error:
+                self.error = f"payload not gathered: {error}"
+
+    def end(self) -> None:
+        """Its last byte has left."""
+        if self.error:
+            self.ending.fail(self.error)
+        else:
+            self.ending.succeed(self.size_bytes)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class OutParcel:
+    """The source's half: announce, gather, send."""
+
+    copies: Sequence[Outgoing]
+    send_header: SendHeader
+    header: ParcelHeader | None = None
+
+    def begin(self) -> None:
+        """See Job."""
+        for copy in self.copies:
+            copy.ending.begin()
         try:
-            self.send_header(self._bytes, checksum)
-        except Exception as error:
+            self.header = self.send_header(self.copies)
+        except OSError as error:
             # Whether the header arrived is unknown, so the sequence is broken.
             raise PairError(f"header not sent: {error}") from error
-        return staged
 
-    def post(self, pair: Pair, chunk: Tensor, tag: int) -> Pending:
+    def messages(self) -> Iterator[Message]:
         """See Job."""
-        return pair.send(chunk, tag)
+        assert self.header is not None, self
+        return cut(self.header)
 
-    def finish(self) -> None:
+    def post(self, pair: Pair, slot: Slot) -> Pending:
         """See Job."""
-        self.ending.succeed(self._bytes)
+        assert self.header is not None, self
+        for piece in slot.message.pieces:
+            self.copies[piece.copy].fill(
+                piece, part(slot.place, piece), self.header.first_number + piece.copy
+            )
+        return pair.send(slot.place, slot.number)
+
+    def through(self, slot: Slot) -> None:
+        """See Job."""
+        for piece in slot.message.pieces:
+            copy = self.copies[piece.copy]
+            if piece.last == frame_bytes(copy.size_bytes):
+                copy.end()
 
     def fail(self, reason: str) -> None:
         """See Job."""
-        self.ending.fail(reason)
-
-    def _gather(self) -> Tensor:
-        try:
-            payload = self.payload if isinstance(self.payload, Tensor) else self.payload()
-            return self.backend.stage(payload)
-        except Exception as error:
-            raise CopyError(f"payload not gathered: {error}") from error
+        for copy in self.copies:
+            copy.ending.fail(reason)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Incoming:
-    """The target's half: receive, verify, hand over."""
+    """One copy at its target. `size_bytes` is the header's; the landing may think otherwise."""
 
-    header: CopyHeader
-    into: Into
-    backend: PairBackend
+    size_bytes: int
+    landing: Landing
     ending: Ending
-    _place: Tensor | None = None
+    checksum: Checksum
+    error: str = ""
 
-    @property
-    def chunk_bytes(self) -> int:
-        """From the header: another size than the source's aborts this process (gloo)."""
-        return self.header.chunk_bytes
+    def take(self, piece: Piece, place: Tensor, number: int) -> None:
+        """Take bytes [first, last) of the frame. What goes wrong costs this copy only: its
+        bytes did come in step.
+        """
+        last = min(piece.last, self.size_bytes)
+        if piece.first < last:
+            self._scatter(piece.first, place[: last - piece.first])
+        if piece.last == frame_bytes(self.size_bytes):
+            self._verify(bytes(place[-MARKER.size :].tolist()), number)
 
-    def begin(self) -> Tensor:
+    def _scatter(self, first: int, place: Tensor) -> None:
+        if self.landing.size_bytes != self.size_bytes:
+            self.error = (
+                f"{self.size_bytes} bytes were announced for a place of {self.landing.size_bytes}"
+            )
+        if not self.error:
+            try:
+                self.checksum.update(place)
+                self.landing.scatter(first, place)
+            except UNFIT as error:
+                self.error = f"payload not taken: {error}"
+
+    def _verify(self, done: bytes, number: int) -> None:
+        if error := self.error or unmarked(done, self.checksum.digest(), number):
+            self.ending.fail(error)
+        else:
+            self.ending.succeed(self.size_bytes)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class InParcel:
+    """The target's half: receive, scatter, verify."""
+
+    header: ParcelHeader
+    copies: Sequence[Incoming] = field(default_factory=tuple)
+
+    def begin(self) -> None:
         """See Job."""
-        self.ending.begin()
-        self._place = self.backend.allocate(self.header.transfer_bytes)
-        return self._place
+        for copy in self.copies:
+            copy.ending.begin()
 
-    def post(self, pair: Pair, chunk: Tensor, tag: int) -> Pending:
+    def messages(self) -> Iterator[Message]:
+        """See Job. Sizes from the header: others than the source's abort this process (gloo)."""
+        return cut(self.header)
+
+    def post(self, pair: Pair, slot: Slot) -> Pending:
         """See Job."""
-        return pair.recv(chunk, tag)
+        return pair.recv(slot.place, slot.number)
 
-    def finish(self) -> None:
-        """See Job. A wrong checksum costs this copy only: its chunks did come in step."""
-        payload, self._place = self._place, None
-        assert payload is not None, self.header
-        checksum = self.backend.checksum(payload)
-        if checksum != self.header.checksum:
-            raise CopyError(f"checksum {checksum:016x}, header says {self.header.checksum:016x}")
-        try:
-            self.into(payload)
-        except Exception as error:
-            raise CopyError(f"payload not taken: {error}") from error
-        self.ending.succeed(self.header.transfer_bytes)
+    def through(self, slot: Slot) -> None:
+        """See Job."""
+        for piece in slot.message.pieces:
+            self.copies[piece.copy].take(
+                piece, part(slot.place, piece), self.header.first_number + piece.copy
+            )
 
     def fail(self, reason: str) -> None:
         """See Job."""
-        self.ending.fail(reason)
+        for copy in self.copies:
+            copy.ending.fail(reason)
+
+
+def cut(header: ParcelHeader) -> Iterator[Message]:
+    """The messages that a header stands for."""
+    return messages([copy.transfer_bytes for copy in header.copies], header.chunk_bytes)
+
+
+def part(place: Tensor, piece: Piece) -> Tensor:
+    """A piece's bytes in its message."""
+    return place[piece.at : piece.at + piece.last - piece.first]

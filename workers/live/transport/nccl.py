@@ -10,13 +10,15 @@ of its own. Each pair takes 50-100 MB of GPU memory: keep `pairs_max` low.
 import os
 import threading
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .backend import Pair, PairError, PairStore, Pending, Rendezvous
+from .backend import Checksum, Pair, PairError, PairStore, Pending, Rendezvous
+from .ring import Ring
 
 POLL_S = 0.0002
 # Copies need few blocks of threads; the rest of the GPU computes.
@@ -39,8 +41,7 @@ class NcclBackend:
         os.environ.setdefault("NCCL_LAUNCH_ORDER_IMPLICIT", "1")
         if not torch.distributed.is_nccl_available():
             raise RuntimeError("this torch has no NCCL")
-        self._device = device
-        self._launch = threading.Lock()
+        self._launcher = Launcher(device, threading.Lock())
 
     def open(self, rendezvous: Rendezvous) -> Pair:
         """See PairBackend. Raises PairError."""
@@ -53,51 +54,62 @@ class NcclBackend:
         store = rendezvous.store
         try:
             group: Any = ProcessGroupNCCL(store.torch_store, rendezvous.rank, 2, options)
-            with torch.cuda.device(self._device):
-                group.eager_connect_single_device(self._device)
+            with torch.cuda.device(self._launcher.device):
+                group.eager_connect_single_device(self._launcher.device)
         except (RuntimeError, OSError) as error:
             store.forget()
             raise PairError(f"cannot open: {error}") from error
-        return NcclPair(group, 1 - rendezvous.rank, store, self._device, self._launch)
+        ring = Ring(rendezvous.slots, rendezvous.slot_bytes, self._allocate)
+        return NcclPair(group, 1 - rendezvous.rank, store, ring, self._launcher)
 
-    def stage(self, payload: Tensor) -> Tensor:
-        """See PairBackend."""
-        return payload.detach().to(self._device).contiguous().reshape(-1).view(torch.uint8)
+    def checksum(self) -> Checksum:
+        """See `PositionSum`: on the GPU, as the bytes never visit the host."""
+        return PositionSum()
 
-    def allocate(self, size_bytes: int) -> Tensor:
-        """See PairBackend."""
-        return torch.empty(size_bytes, dtype=torch.uint8, device=self._device)
+    def _allocate(self, size_bytes: int) -> Tensor:
+        return torch.empty(size_bytes, dtype=torch.uint8, device=self._launcher.device)
 
-    def checksum(self, staged: Tensor) -> int:
-        """See `position_sum`: on the GPU, as the bytes never visit the host."""
-        return position_sum(staged)
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """What all pairs of a device share."""
+
+    device: torch.device
+    lock: threading.Lock
 
 
 class NcclPair:
     """One side of a pair. NCCL has no tags: both sides' order is what matches chunks."""
 
     def __init__(
-        self,
-        group: Any,
-        peer: int,
-        store: PairStore,
-        device: torch.device,
-        launch: threading.Lock,
+        self, group: Any, peer: int, store: PairStore, ring: Ring, launcher: Launcher
     ) -> None:
         self._group = group
         self._peer = peer
         self._store = store
-        self._device = device
-        self._launch = launch
+        self._ring = ring
+        self._launcher = launcher
         self._cancelled = threading.Event()
 
-    def send(self, chunk: Tensor, tag: int) -> Pending:
+    @property
+    def slots(self) -> int:
         """See Pair."""
-        return self._post("send", chunk, tag)
+        return self._ring.slots
 
-    def recv(self, chunk: Tensor, tag: int) -> Pending:
+    def place(self, number: int, size_bytes: int) -> Tensor:
         """See Pair."""
-        return self._post("recv", chunk, tag)
+        return self._ring.place(number, size_bytes)
+
+    def send(self, place: Tensor, number: int) -> Pending:
+        """See Pair."""
+        return self._post("send", place, number)
+
+    def recv(self, place: Tensor, number: int) -> Pending:
+        """See Pair."""
+        return self._post("recv", place, number)
+
+    def release(self, number: int) -> None:
+        """See Pair. Nothing: a later message of that slot follows on the same stream."""
 
     def cancel(self) -> None:
         """See Pair."""
@@ -115,7 +127,7 @@ class NcclPair:
         if self._cancelled.is_set() or self._group is None:
             raise PairError("pair is closed")
         try:
-            with self._launch, torch.cuda.device(self._device):
+            with self._launcher.lock, torch.cuda.device(self._launcher.device):
                 work = getattr(self._group, verb)([chunk], self._peer, tag)
         except RuntimeError as error:
             raise PairError(str(error)) from error
@@ -146,13 +158,26 @@ class NcclPending:
             raise PairError(str(error)) from error
 
 
-def position_sum(staged: Tensor) -> int:
+class PositionSum:
     """Sum of (word + 1) · (position · MIX | 1) over 8-byte words, modulo 2**64.
 
     Integer sums have no order, so GPU and CPU agree. The odd factors differ by
     position: a changed byte or two swapped words change the sum.
     """
-    padded = torch.nn.functional.pad(staged, (0, -staged.numel() % 8))
-    words = padded.view(torch.int64)
-    factors = torch.arange(1, words.numel() + 1, device=staged.device) * MIX | 1
-    return int(((words + 1) * factors).sum().item()) % (1 << 64)
+
+    def __init__(self) -> None:
+        self._words = 0
+        self._sums: list[Tensor] = []
+
+    def update(self, piece: Tensor) -> None:
+        """See Checksum."""
+        padded = torch.nn.functional.pad(piece, (0, -piece.numel() % 8))
+        words = padded.view(torch.int64)
+        first = self._words + 1
+        self._words += words.numel()
+        factors = torch.arange(first, self._words + 1, device=piece.device) * MIX | 1
+        self._sums.append(((words + 1) * factors).sum())
+
+    def digest(self) -> int:
+        """See Checksum. Waits for the GPU."""
+        return sum(int(each.item()) for each in self._sums) % (1 << 64)

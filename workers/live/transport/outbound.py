@@ -1,23 +1,25 @@
-"""The sender's half of a pair: numbers its copies and announces them."""
+"""The sender's half of a pair: numbers its parcels and announces them."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from ....proto.ids import WorkerKey
 from ....proto.move import Copy
 from .backend import SOURCE_RANK, Pair, PairBackend, PairError, Rendezvous
-from .backlog import Fifo
+from .backlog import Grouping
 from .ending import Ending
-from .header import CopyHeader, Endpoint
-from .jobs import Outgoing, Payload
+from .header import Announced, Endpoint, ParcelHeader
+from .jobs import Outgoing, OutParcel
 from .limits import TransportLimits
 from .pair_loop import Offer, PairLoop
+from .payload import Payload
 from .store import RemotePairStore
 
-# Sends the header, with the copy it is about, to the target's `Transport.receive`.
-Announce = Callable[[Endpoint, CopyHeader, Copy], None]
+# Sends the header, with the copies it is about, to the target's `Transport.receive`.
+# Raises OSError if the target is known to be out of reach.
+Announce = Callable[[Endpoint, ParcelHeader, Sequence[Copy]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,53 +46,77 @@ class Outbound:
         backend: PairBackend,
         limits: TransportLimits,
     ) -> None:
-        self._pairing = pairing
-        self._announce = announce
-        self._nonce = secrets.token_hex(8)
         self._backend = backend
         self._limits = limits
-        self._sequence = 0  # the loop's thread only
-        self.loop = PairLoop(
+        nonce = secrets.token_hex(8)
+        headers = Headers(pairing, nonce, announce, limits.chunk_bytes)
+        self.loop: PairLoop[Outgoing] = PairLoop(
             f"kv-send {pairing.target.worker}",
-            partial(_open, pairing, self._nonce, backend, limits.open_timeout_s),
-            Fifo(limits.queue_len_max),
+            partial(_open, pairing, nonce, backend, limits),
+            Grouping(limits, partial(_parcel, headers)),
             limits,
             limits.idle_timeout_s,
         )
 
     def offer(self, copy: Copy, payload: Payload, ending: Ending) -> Offer | str:
         """Queue a copy; see PairLoop.offer."""
-        job = Outgoing(
-            payload=payload,
-            send_header=partial(self._send_header, copy),
-            backend=self._backend,
-            chunk_bytes=self._limits.chunk_bytes,
-            copy_bytes_max=self._limits.copy_bytes_max,
-            ending=ending,
+        size, limit = payload.size_bytes, self._limits.copy_bytes_max
+        if size > limit:
+            return f"copy of {size} exceeds copy_bytes_max ({limit})"
+        return self.loop.offer(
+            Outgoing(copy=copy, payload=payload, ending=ending, checksum=self._backend.checksum())
         )
-        return self.loop.offer(job)
 
-    def _send_header(self, copy: Copy, transfer_bytes: int, checksum: int) -> None:
-        header = CopyHeader(
-            copy_id=copy.copy_id,
+
+class Headers:
+    """Numbers what one pair announces; the loop's thread only."""
+
+    def __init__(self, pairing: Pairing, nonce: str, announce: Announce, chunk_bytes: int) -> None:
+        self._pairing = pairing
+        self._nonce = nonce
+        self._announce = announce
+        self._chunk_bytes = chunk_bytes
+        self._sequence = 0
+        self._number = 0
+
+    def send(self, copies: Sequence[Outgoing]) -> ParcelHeader:
+        """The header, once it is on its way."""
+        header = ParcelHeader(
             source=self._pairing.source,
             pairing=self._pairing.number,
             pair_nonce=self._nonce,
             sequence=self._sequence,
-            transfer_bytes=transfer_bytes,
-            chunk_bytes=self._limits.chunk_bytes,
-            checksum=checksum,
+            first_number=self._number,
+            chunk_bytes=self._chunk_bytes,
+            copies=tuple(
+                Announced(copy_id=copy.copy.copy_id, transfer_bytes=copy.size_bytes)
+                for copy in copies
+            ),
         )
         self._sequence += 1
-        self._announce(self._pairing.target, header, copy)
+        self._number += len(copies)
+        self._announce(self._pairing.target, header, [copy.copy for copy in copies])
+        return header
 
 
-def _open(pairing: Pairing, nonce: str, backend: PairBackend, timeout_s: float) -> Pair:
+def _parcel(headers: Headers, copies: Sequence[Outgoing]) -> OutParcel:
+    return OutParcel(copies=copies, send_header=headers.send)
+
+
+def _open(pairing: Pairing, nonce: str, backend: PairBackend, limits: TransportLimits) -> Pair:
     """A function, as a method would tie Outbound and loop in a cycle that keeps the backend."""
-    target = pairing.target
+    target, timeout_s = pairing.target, limits.open_timeout_s
     prefix = store_prefix(pairing.source, pairing.number, nonce)
     try:
         store = RemotePairStore(target.host, target.port, prefix, timeout_s)
     except OSError as error:
         raise PairError(f"store of {target.worker} is out of reach: {error}") from error
-    return backend.open(Rendezvous(store=store, rank=SOURCE_RANK, timeout_s=timeout_s))
+    return backend.open(
+        Rendezvous(
+            store=store,
+            rank=SOURCE_RANK,
+            timeout_s=timeout_s,
+            slots=limits.in_flight_max,
+            slot_bytes=limits.chunk_bytes,
+        )
+    )

@@ -1,28 +1,31 @@
-"""One side of one pair: a thread that moves its copies, in order, several chunks at once.
+"""One side of one pair: a thread that moves its parcels, in order, several messages at once.
 
-The same loop sends and receives; the jobs differ. Chunks of the next copy are
-posted while those of the last are still under way. Any error but a CopyError
-ends the pair and fails every copy it has: a pair that is out of step would
-abort the receiving process at the next chunk of another size.
+The same loop sends and receives; the jobs differ. While messages are under way
+the thread fills, or empties, others; parcels are announced ahead of their turn.
+Any PairError ends the pair and fails every copy it has: a pair that is out of
+step would abort the receiving process at the next message of another size.
+
+    wait  < copy_timeout_s    for the oldest message, since anything got through
+          < copy_timeout_s    for a header that is missing from the sequence
+          < idle_timeout_s    for a job
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
-from torch import Tensor
-
-from .backend import CopyError, Pair, PairError, Pending
+from .backend import Pair, PairError, Pending
 from .backlog import Backlog
-from .jobs import Job
+from .framing import Message
+from .jobs import Job, Slot
 from .limits import TransportLimits
 
-# Tags number a pair's chunks; they need only differ among those in flight.
-TAGS = 1 << 30
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -33,31 +36,23 @@ class Offer(Enum):
     ENDED = "ended"  # the pair is gone: offer it to the next one
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a begun copy."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """A posted message."""
 
     job: Job
-    place: Tensor
-    deadline: float
-    last: bool
+    slot: Slot
+    pending: Pending
 
 
-class Nothing:
-    """An empty copy on its way: nothing travels, but it ends in its turn."""
-
-    def wait(self, timeout_s: float) -> None:
-        """See Pending."""
-
-
-class PairLoop:
+class PairLoop(Generic[T]):
     """Owns the pair and its thread. Public methods: any thread; none of them blocks for long."""
 
     def __init__(
         self,
         name: str,
         open_pair: Callable[[], Pair],
-        backlog: Backlog,
+        backlog: Backlog[T],
         limits: TransportLimits,
         idle_timeout_s: float,
     ) -> None:
@@ -70,9 +65,10 @@ class PairLoop:
         self._pair: Pair | None = None
         self._killed: str | None = None
         self._ended = False
-        self._chunks: deque[Chunk] = deque()  # the thread's own, like the two below
-        self._in_flight: deque[tuple[Chunk, Pending]] = deque()
+        self._begun: deque[tuple[Job, Iterator[Message]]] = deque()  # the thread's own, as below
+        self._in_flight: deque[InFlight] = deque()
         self._posted = 0
+        self._moved_at = 0.0  # when last a message got through, or one was posted to none
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -81,7 +77,7 @@ class PairLoop:
         """Whether it takes no more jobs."""
         return self._ended
 
-    def offer(self, job: Job) -> Offer | str:
+    def offer(self, job: T) -> Offer | str:
         """Take the job, or a refusal: ENDED, or the reason in words; PairError as Backlog.add."""
         with self._changed:
             if self._ended:
@@ -140,8 +136,9 @@ class PairLoop:
 
     def _pump(self) -> None:
         while self._killed is None:
-            if len(self._in_flight) < self._limits.in_flight_max and self._has_chunk():
-                self._post(self._chunks.popleft())
+            self._begin_ahead()
+            if self._begun and self._has_slot():
+                self._post_next()
             elif self._in_flight:
                 self._await_oldest()
             elif (job := self._wait_for_job()) is not None:
@@ -149,14 +146,16 @@ class PairLoop:
             else:
                 return
 
-    def _has_chunk(self) -> bool:
-        while not self._chunks:
+    def _begin_ahead(self) -> None:
+        while len(self._begun) < self._limits.ahead_max:
             with self._changed:
                 job = self._pop()
             if job is None:
-                return False
+                return
             self._begin(job)
-        return True
+
+    def _has_slot(self) -> bool:
+        return self._pair is None or len(self._in_flight) < self._pair.slots
 
     def _pop(self) -> Job | None:
         job = self._backlog.pop()
@@ -183,59 +182,50 @@ class PairLoop:
             return job
 
     def _begin(self, job: Job) -> None:
-        try:
-            memory = job.begin()
-        except CopyError as error:
-            self._finished(job)
-            job.fail(str(error))
-            return
-        if self._pair is None:
-            self._open()
-        deadline = time.monotonic() + self._limits.copy_timeout_s
-        places = memory.split(job.chunk_bytes) if memory.numel() else (memory,)
-        for number, place in enumerate(places, 1):
-            self._chunks.append(Chunk(job, place, deadline, number == len(places)))
+        job.begin()
+        self._begun.append((job, job.messages()))
 
-    def _open(self) -> None:
-        """Not before the first copy has begun: its header is what brings the target here."""
+    def _open(self) -> Pair:
+        """Not before the first parcel has begun: its header is what brings the target here."""
         pair = self._open_pair()
         with self._changed:
             self._pair = pair
         if self._killed is not None:
             raise PairError(self._killed)
+        return pair
 
-    def _post(self, chunk: Chunk) -> None:
-        assert self._pair is not None, chunk
-        if not chunk.place.numel():
-            self._in_flight.append((chunk, Nothing()))
+    def _post_next(self) -> None:
+        pair = self._pair or self._open()
+        job, messages = self._begun[0]
+        message = next(messages, None)
+        if message is None:
+            self._begun.popleft()
             return
-        tag = self._posted % TAGS
+        number = self._posted
         self._posted += 1
-        self._in_flight.append((chunk, chunk.job.post(self._pair, chunk.place, tag)))
+        if not self._in_flight:
+            self._moved_at = time.monotonic()
+        place = pair.place(number, message.size_bytes)
+        slot = Slot(message=message, place=place, number=number)
+        self._in_flight.append(InFlight(job=job, slot=slot, pending=job.post(pair, slot)))
 
     def _await_oldest(self) -> None:
-        chunk, pending = self._in_flight[0]
-        pending.wait(chunk.deadline - time.monotonic())
+        assert self._pair is not None
+        oldest = self._in_flight[0]
+        oldest.pending.wait(self._moved_at + self._limits.copy_timeout_s - time.monotonic())
+        self._moved_at = time.monotonic()
         self._in_flight.popleft()
-        if chunk.last:
-            self._finish(chunk.job)
-
-    def _finish(self, job: Job) -> None:
-        try:
-            job.finish()
-        except CopyError as error:
-            job.fail(str(error))
-        self._finished(job)
-
-    def _finished(self, job: Job) -> None:
-        with self._changed:
-            if job in self._unfinished:  # not when abandoned meanwhile
-                self._unfinished.remove(job)
+        oldest.job.through(oldest.slot)
+        self._pair.release(oldest.slot.number)
+        if oldest.slot.message.last:
+            with self._changed:
+                if oldest.job in self._unfinished:  # not when abandoned meanwhile
+                    self._unfinished.remove(oldest.job)
 
     def _end(self, reason: str) -> None:
         """The pair goes first, so that whoever is told can pair anew at once."""
         jobs = self._take_all()
-        self._chunks.clear()
+        self._begun.clear()
         self._in_flight.clear()
         pair, self._pair = self._pair, None
         if pair is not None:

@@ -5,7 +5,7 @@ Guarded by the transport's lock.
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .pair_loop import PairLoop
 
@@ -13,7 +13,8 @@ from .pair_loop import PairLoop
 class HasLoop(Protocol):
     """An Outbound or an Inbound."""
 
-    loop: PairLoop
+    @property
+    def loop(self) -> PairLoop[Any]: ...
 
 
 K = TypeVar("K", bound=Hashable)
@@ -26,7 +27,7 @@ class PairTable(Generic[K, V]):
     def __init__(self, pairs_max: int) -> None:
         self._pairs_max = pairs_max
         self._pairs: OrderedDict[K, V] = OrderedDict()
-        self._leaving: list[PairLoop] = []
+        self._leaving: list[PairLoop[Any]] = []
 
     def get(self, key: K) -> V | None:
         """The live pair of that key; it counts as used now."""
@@ -57,7 +58,7 @@ class PairTable(Generic[K, V]):
         assert len(self._pairs) < self._pairs_max, self._pairs_max
         self._pairs[key] = pair
 
-    def loops(self) -> list[PairLoop]:
+    def loops(self) -> list[PairLoop[Any]]:
         """Every loop whose thread may still run."""
         self._drop_ended()
         return [*self._leaving, *(pair.loop for pair in self._pairs.values())]

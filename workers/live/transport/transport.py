@@ -9,14 +9,16 @@ Every `send` and every `receive` ends in exactly one `on_done`, whatever dies.
 A pair with an error is dead: its copies fail, the next `send` pairs anew.
 
     source                                 target
-    send -> gather, checksum
-            announce(header) ~~ RPC ~~>    receive -> post places, in sequence
-            chunks ====== pair ======>     verify, into(payload)
-            on_done (all left)             on_done (all landed)
+    send -> announce(header) ~~ RPC ~~>    receive -> post places, in sequence
+            gather, checksum
+            messages ==== pair ======>     checksum, scatter
+            on_done (all left)             verify, on_done (all landed)
+
+Small copies that wait together share a header and its messages: a *parcel*.
 
 Threads: `send`, `receive` and `close_pair` may be called from any thread and
-return at once. The payload callable, `announce`, `into` and `on_done` run on the
-pair's thread (`kv-send <target>`, `kv-receive <source>`) and hold up that pair
+return at once. Payloads, landings, `announce` and `on_done` run on the pair's
+thread (`kv-send <target>`, `kv-receive <source>`) and hold up that pair
 only; they must return. `on_done` of a copy that is refused runs in the caller,
 before the call returns. None may wait for this transport's `close`.
 """
@@ -24,19 +26,20 @@ before the call returns. None may wait for this transport's `close`.
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
-from ....proto.ids import WorkerKey
+from ....proto.ids import WorkerId, WorkerKey
 from ....proto.move import Copy
 from .backend import PairBackend
 from .ending import Ending, OnDone
 from .gloo import GlooBackend
-from .header import CopyHeader, Endpoint
+from .header import Endpoint, ParcelHeader
 from .inbound import Inbound
-from .jobs import Into, Payload
 from .limits import TransportLimits
 from .outbound import Announce, Outbound, Pairing
 from .pair_loop import Offer
 from .pair_table import PairTable
+from .payload import Landing, Payload
 from .store import HostedStore
 
 
@@ -69,9 +72,9 @@ class Transport:
         )
 
     def send(self, target: Endpoint, copy: Copy, payload: Payload, on_done: OnDone) -> None:
-        """Copy `payload`, any contiguous or gathered tensor, to the target, in order of calls.
+        """Copy `payload` to the target, in order of calls.
 
-        `on_done` says when all bytes have left. Refused at `queue_len_max`
+        `on_done` says when all bytes have left. Refused above `copy_bytes_max`, at `queue_len_max`
         waiting copies, when all `pairs_max` pairs are busy, or once closed.
         """
         ending = Ending(copy.copy_id, on_done)
@@ -80,27 +83,40 @@ class Transport:
         if refusal is not None:
             ending.fail(refusal)
 
-    def receive(self, header: CopyHeader, into: Into, on_done: OnDone) -> None:
-        """Take the copy that a peer announced; `into` gets its flat uint8 bytes, verified.
+    def receive(self, header: ParcelHeader, landings: Sequence[Landing], on_done: OnDone) -> None:
+        """Take the copies that a peer announced, each to its landing.
 
-        `on_done` follows `into`, or says why it was not called. Refused if the
-        header is of a pair that is gone, came twice, or exceeds a limit.
+        `on_done` is called for each, when it has landed and is verified or when
+        it never will be. Refused if the header is of a pair that is gone, came
+        twice, or exceeds a limit.
         """
-        ending = Ending(header.copy_id, on_done)
+        endings = [Ending(copy.copy_id, on_done) for copy in header.copies]
         with self._lock:
-            refusal = self._offer_incoming(header, into, ending)
+            refusal = self._offer_incoming(header, landings, endings)
         if refusal is not None:
-            ending.fail(refusal)
+            for ending in endings:
+                ending.fail(refusal)
 
     def close_pair(self, worker: WorkerKey) -> None:
         """End all pairs with that incarnation; their copies fail, on their threads."""
+        self._kill_pairs(worker.__eq__, f"pair with {worker} was closed")
+
+    def cut(self, worker_id: WorkerId) -> int:
+        """End all pairs with any incarnation of that worker; how many there were."""
+        return self._kill_pairs(
+            lambda key: key.worker_id == worker_id, f"pair with {worker_id} was cut"
+        )
+
+    def _kill_pairs(self, meant: Callable[[WorkerKey], bool], reason: str) -> int:
         with self._lock:
-            sender = self._senders.get(worker)
-            keys = [key for key in self._receivers.known() if key[0] == worker]
-            receivers = [self._receivers.get(key) for key in keys]
-        for pair in (sender, *receivers):
-            if pair is not None:
-                pair.loop.kill(f"pair with {worker} was closed")
+            pairs = [
+                *(self._senders.get(key) for key in self._senders.known() if meant(key)),
+                *(self._receivers.get(key) for key in self._receivers.known() if meant(key[0])),
+            ]
+        live = [pair for pair in pairs if pair is not None]
+        for pair in live:
+            pair.loop.kill(reason)
+        return len(live)
 
     def close(self) -> None:
         """Fail every copy, end every thread; at most `close_timeout_s`. Idempotent.
@@ -146,7 +162,9 @@ class Transport:
         self._senders.add(target.worker, pair)
         return pair
 
-    def _offer_incoming(self, header: CopyHeader, into: Into, ending: Ending) -> str | None:
+    def _offer_incoming(
+        self, header: ParcelHeader, landings: Sequence[Landing], endings: Sequence[Ending]
+    ) -> str | None:
         """The reason if refused. Holds the lock."""
         if self._backend is None:
             return "transport is closed"
@@ -157,12 +175,12 @@ class Transport:
             if refusal := self._receivers.make_room():
                 return refusal
             pair = self._accept_pair(header, self._backend)
-        offer = pair.offer(header, into, ending)
+        offer = pair.offer(header, landings, endings)
         if offer is Offer.ENDED:
             return f"pairing {header.pairing} with {header.source} has just ended"
         return offer if isinstance(offer, str) else None
 
-    def _accept_pair(self, header: CopyHeader, backend: PairBackend) -> Inbound:
+    def _accept_pair(self, header: ParcelHeader, backend: PairBackend) -> Inbound:
         """A source's newer pairing: what is left of its older ones winds down."""
         for source, pairing in self._receivers.known():
             older = self._receivers.get((source, pairing))

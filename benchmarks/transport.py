@@ -2,17 +2,20 @@
 
     python benchmarks/transport.py [--rounds 9] [--total-mib 128] [--json]
 
-Four ways move the same bytes over loopback, in turns, so that a busy machine
+Five ways move the same bytes over loopback, in turns, so that a busy machine
 slows all of them:
 
-    transport   a real KV cache to another: headers, gather, checksum, wire,
+    network     a real KV cache to another: headers, gather, checksum, gloo,
                 checksum, scatter
-    gloo        a bare ProcessGroupGloo, messages of the copy's size, from one
-                reused buffer to others; as many in flight as the transport's
+    memory      the same over memory that both processes share, as workers of
+                one machine do
+    gloo        a bare ProcessGroupGloo, messages of the copy's size, as many
+                in flight as the transport's
     gloo-chunks the same in messages of the transport's size
     tcp         one plain socket
 
-The last three neither gather nor check. A round lasts until the receiver has
+All read from, and write to, as much memory as the caches have; the last three
+in order, without gather, checksum or header. A round lasts until the receiver has
 everything. Figures are medians; the ratios are to each of the other ways.
 """
 
@@ -26,6 +29,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -41,6 +45,9 @@ from splitweave.workers.live.transport import (
     ParcelHeader,
     Transport,
     TransportLimits,
+    Ways,
+    cpu_ways,
+    network_ways,
 )
 from splitweave.workers.live.transport.backend import (
     SOURCE_RANK,
@@ -69,7 +76,9 @@ SHAPES = ((1, 4), (4, 4), (2, 32), (4, 64), (8, 64), (16, 64))
 LIMITS = TransportLimits(copy_timeout_s=60.0, queue_len_max=1 << 16)
 WAIT_S = 100.0
 HOST = "127.0.0.1"
-WAYS = ("transport", "gloo", "gloo-chunks", "tcp")
+OURS = ("network", "memory")
+BARE = ("gloo", "gloo-chunks", "tcp")
+WAYS = OURS + BARE
 Shape = tuple[int, int]
 
 
@@ -115,18 +124,24 @@ def gloo(store: PairStore, rank: int) -> Pair:
 
 
 def move_messages(post: Callable[[Tensor, int], Pending], places: Sequence[Tensor], n: int) -> None:
-    """`n` messages through a bare group, as many in flight as there are places."""
+    """`n` messages through a bare group, as many in flight as the transport has."""
     pending: deque[Pending] = deque()
     for number in range(n):
-        if len(pending) == len(places):
+        if len(pending) == LIMITS.in_flight_max:
             pending.popleft().wait(WAIT_S)
         pending.append(post(places[number % len(places)], number))
     for work in pending:
         work.wait(WAIT_S)
 
 
-def buffers(size: int) -> list[Tensor]:
-    return [torch.ones(size, dtype=torch.uint8) for _ in range(LIMITS.in_flight_max)]
+def ways_of(way: str) -> Ways:
+    """As workers have them, but of one kind."""
+    return cpu_ways(HOST) if way == "memory" else network_ways(HOST)
+
+
+def places(memory: Tensor, size: int) -> list[Tensor]:
+    """The memory, a message at a time."""
+    return list(memory.split(size))
 
 
 class Target:
@@ -136,40 +151,46 @@ class Target:
         self._pipe = pipe
         self._left = 0
         self._cache = cache()
-        self._transport = Transport(key("target"), HOST, lambda *_: None, limits=LIMITS)
+        self._transports = {
+            way: Transport(key("target"), HOST, lambda *_: None, ways_of(way), LIMITS)
+            for way in OURS
+        }
         self._store = HostedStore(HOST, 10.0)
         listener = socket.create_server((HOST, 0))
-        pipe.send((self._transport.endpoint, self._store.port, listener.getsockname()[1]))
+        endpoints = {way: each.endpoint for way, each in self._transports.items()}
+        pipe.send((endpoints, self._store.port, listener.getsockname()[1]))
         self._gloo = gloo(self._store.pair_store("bench"), TARGET_RANK)
         self._socket = listener.accept()[0]
-        self._buffers = buffers(max(map(size_of, SHAPES)))
+        self._memory = cache().tensor.view(-1).view(torch.uint8)
 
     def serve(self) -> None:
         while (order := self._pipe.recv()) is not None:
             word, value = order
             getattr(self, f"do_{word}")(value)
-        self._transport.close()
+        for transport in self._transports.values():
+            transport.close()
 
-    def do_header(self, value: tuple[ParcelHeader, Sequence[Copy]]) -> None:
-        header, copies = value
+    def do_header(self, value: tuple[str, ParcelHeader, Sequence[Copy]]) -> None:
+        way, header, copies = value
         landings = [
             self._cache.rows(copy.first_layer, copy.last_layer, copy.target_blocks)
             for copy in copies
         ]
-        self._transport.receive(header, landings, self._landed)
+        self._transports[way].receive(header, landings, self._landed)
 
     def do_transport(self, shape: tuple[int, int]) -> None:
         self._left = shape[1]
 
     def do_gloo(self, shape: tuple[int, int]) -> None:
         size, count = shape
-        move_messages(self._gloo.recv, [each[:size] for each in self._buffers], count)
+        move_messages(self._gloo.recv, places(self._memory, size), count)
         self._pipe.send("done")
 
     def do_tcp(self, shape: tuple[int, int]) -> None:
         size, count = shape
-        for _ in range(count):
-            place = memoryview(self._buffers[0][:size].numpy())
+        all_places = places(self._memory, size)
+        for number in range(count):
+            place = memoryview(all_places[number % len(all_places)].numpy())
             while place:
                 place = place[self._socket.recv_into(place) :]
         self._pipe.send("done")
@@ -193,14 +214,18 @@ class Source:
         self._pipe = pipe
         self._lock = threading.Lock()
         self._cache = cache()
-        self._endpoint, store_port, tcp_port = pipe.recv()
-        self._transport = Transport(key("source"), HOST, self._announce, limits=LIMITS)
+        self._endpoints, store_port, tcp_port = pipe.recv()
+        self._transports = {
+            way: Transport(key("source"), HOST, partial(self._announce, way), ways_of(way), LIMITS)
+            for way in OURS
+        }
         self._gloo = gloo(RemotePairStore(HOST, store_port, "bench", 10.0), SOURCE_RANK)
         self._socket = socket.create_connection((HOST, tcp_port))
-        self._buffers = buffers(max(map(size_of, SHAPES)))
+        self._memory = cache().tensor.view(-1).view(torch.uint8)
 
     def close(self) -> None:
-        self._transport.close()
+        for transport in self._transports.values():
+            transport.close()
         self._pipe.send(None)
 
     def round(self, way: str, shape: Shape, total_bytes: int) -> float:
@@ -209,8 +234,8 @@ class Source:
         copies = copies_of(shape, count)
         started_at = time.perf_counter()
         match way:
-            case "transport":
-                self._send_transport(copies)
+            case "network" | "memory":
+                self._send_copies(way, copies)
             case "gloo":
                 self._send_gloo(size_of(shape), count)
             case "gloo-chunks":
@@ -226,23 +251,26 @@ class Source:
         with self._lock:
             self._pipe.send((word, value))
 
-    def _announce(self, _target: Endpoint, header: ParcelHeader, copies: Sequence[Copy]) -> None:
-        self._order("header", (header, copies))
+    def _announce(
+        self, way: str, _target: Endpoint, header: ParcelHeader, copies: Sequence[Copy]
+    ) -> None:
+        self._order("header", (way, header, copies))
 
-    def _send_transport(self, copies: list[Copy]) -> None:
+    def _send_copies(self, way: str, copies: list[Copy]) -> None:
         self._order("transport", (0, len(copies)))
         for copy in copies:
             payload = self._cache.rows(copy.first_layer, copy.last_layer, copy.source_blocks)
-            self._transport.send(self._endpoint, copy, payload, lambda _: None)
+            self._transports[way].send(self._endpoints[way], copy, payload, lambda _: None)
 
     def _send_gloo(self, size: int, count: int) -> None:
         self._order("gloo", (size, count))
-        move_messages(self._gloo.send, [each[:size] for each in self._buffers], count)
+        move_messages(self._gloo.send, places(self._memory, size), count)
 
     def _send_tcp(self, size: int, count: int) -> None:
         self._order("tcp", (size, count))
-        for _ in range(count):
-            self._socket.sendall(memoryview(self._buffers[0][:size].numpy()))
+        all_places = places(self._memory, size)
+        for number in range(count):
+            self._socket.sendall(memoryview(all_places[number % len(all_places)].numpy()))
 
 
 def measure(rounds: int, total_bytes: int, console: Console) -> list[dict[str, float]]:
@@ -265,17 +293,16 @@ def measure(rounds: int, total_bytes: int, console: Console) -> list[dict[str, f
 
 def row(shape: Shape, rates: dict[tuple[Shape, str], list[float]]) -> dict[str, float]:
     """Ratios are medians of each round's own ratio: the ways of a round share its weather."""
-    ours = rates[shape, "transport"]
     return {
         "copy_bytes": size_of(shape),
         **{f"{way}_bytes_per_s": statistics.median(rates[shape, way]) for way in WAYS},
-        **{
-            f"ratio_to_{way}": statistics.median(
-                mine / theirs for mine, theirs in zip(ours, rates[shape, way], strict=True)
-            )
-            for way in WAYS[1:]
-        },
-    }
+        **{f"{mine}_to_{bare}": ratio(rates[shape, mine], rates[shape, bare])
+           for mine in OURS for bare in BARE},
+    }  # fmt: skip
+
+
+def ratio(mine: list[float], theirs: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
 
 def main() -> None:
@@ -292,13 +319,15 @@ def main() -> None:
         load = os.getloadavg()[0]
         print(json.dumps({"rounds": arguments.rounds, "load": load, "rows": rows}, indent=2))
         return
-    print("copy KiB" + "".join(f"{way:>12}" for way in WAYS) + "  (MB/s)  of gloo  chunks  tcp")
+    print("copy KiB" + "".join(f"{way:>12}" for way in WAYS) + "  MB/s; network, memory to:", *BARE)
     for line in rows:
         print(
             f"{line['copy_bytes'] / 1024:8.0f}"
             + "".join(f"{line[f'{way}_bytes_per_s'] / 1e6:12.0f}" for way in WAYS)
-            + " " * 9
-            + "".join(f"{line[f'ratio_to_{way}']:8.2f}" for way in WAYS[1:])
+            + "".join(
+                f"   {line[f'network_to_{bare}']:.2f} {line[f'memory_to_{bare}']:.2f}"
+                for bare in BARE
+            )
         )
 
 

@@ -178,6 +178,18 @@ class ControllerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class TransportConfig:
+    """How KV moves from worker to worker."""
+
+    same_host: str = Field(
+        default="auto",
+        pattern="^(auto|network)$",
+        description="Between CPU workers of one machine: `auto` through memory that both map, "
+        "where they can; `network` through gloo, as between machines.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RayConfig:
     """Where the actors run."""
 
@@ -201,6 +213,7 @@ class ClusterConfig:
     slo: SloConfig = field(default_factory=SloConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
+    transport: TransportConfig = field(default_factory=TransportConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     record: str = Field(
         default="",

@@ -17,6 +17,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("[slo]", config.SloConfig),
     ("[gateway]", config.GatewayConfig),
     ("[controller]", config.ControllerConfig),
+    ("[transport]", config.TransportConfig),
     ("[ray]", config.RayConfig),
 )
 

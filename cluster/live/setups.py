@@ -95,6 +95,7 @@ def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -
         host_blocks=pool.host_blocks,
         block_tokens=budgets.block_tokens,
         record=config.record,
+        same_host=config.transport.same_host,
     )
 
 

@@ -9,23 +9,25 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # kv_mesh, rank_groups, …: imported by these tests only
 
-from kv_mesh import Mesh, PeerProcess
+from kv_mesh import START_S, Mesh, PeerProcess
 from rank_groups import RANK_PEER, Groups
+from splitweave.workers.live.transport import Way
 
 
 @pytest.fixture(scope="session")
 def idle_peers() -> Iterator[list[PeerProcess]]:
     peers = [PeerProcess() for _ in range(3)]  # they import torch side by side
     for peer in peers:
-        peer.wait(lambda words: words[0] == "ready")
+        peer.wait(lambda words: words[0] == "ready", START_S)
     yield peers
     for peer in peers:
         peer.end()
 
 
-@pytest.fixture
-def mesh(idle_peers: list[PeerProcess]) -> Iterator[Mesh]:
-    mesh = Mesh(idle_peers)
+@pytest.fixture(params=list(Way))
+def mesh(idle_peers: list[PeerProcess], request: pytest.FixtureRequest) -> Iterator[Mesh]:
+    """Over gloo, then over shared memory: the same claims hold."""
+    mesh = Mesh(idle_peers, request.param)
     yield mesh
     mesh.end()
 
@@ -34,7 +36,7 @@ def mesh(idle_peers: list[PeerProcess]) -> Iterator[Mesh]:
 def idle_ranks() -> Iterator[list[PeerProcess]]:
     ranks = [PeerProcess(RANK_PEER) for _ in range(6)]
     for rank in ranks:
-        rank.wait(lambda words: words[0] == "ready")
+        rank.wait(lambda words: words[0] == "ready", START_S)
     yield ranks
     for rank in ranks:
         rank.end()

@@ -20,10 +20,17 @@ from typing import Any
 from kv_peer import digest, payload
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
-from splitweave.workers.live.transport import CopyResult, Endpoint, ParcelHeader, TransportLimits
+from splitweave.workers.live.transport import (
+    CopyResult,
+    Endpoint,
+    ParcelHeader,
+    TransportLimits,
+    Way,
+)
 
 MIB = 1 << 20
 WAIT_S = 30.0
+START_S = 120.0  # a process imports torch, on a machine that others use too
 PEER = Path(__file__).with_name("kv_peer.py")
 LIMITS = TransportLimits(open_timeout_s=3.0, copy_timeout_s=3.0, idle_timeout_s=60.0)
 
@@ -86,11 +93,13 @@ class PeerProcess:
 class Worker:
     """One life of a worker, in a peer process."""
 
-    def __init__(self, peer: PeerProcess, key: WorkerKey, limits: TransportLimits) -> None:
+    def __init__(
+        self, peer: PeerProcess, key: WorkerKey, limits: TransportLimits, way: Way
+    ) -> None:
         self.peer = peer
         self.key = key
         peer.said.clear()
-        peer.order("open", key, limits)
+        peer.order("open", key, limits, way)
         self.endpoint: Endpoint = peer.wait(lambda words: words[0] == "opened")[1]
 
     def send(self, target: "Worker", copy_id: str, size_bytes: int = 1000, seed: int = 0) -> None:
@@ -166,8 +175,9 @@ class Mesh:
     `rpc` may be replaced: it gets the target and a header, and does what it likes.
     """
 
-    def __init__(self, idle: list[PeerProcess]) -> None:
+    def __init__(self, idle: list[PeerProcess], way: Way = Way.NETWORK) -> None:
         self._idle = idle
+        self.way = way
         self._workers: list[Worker] = []
         self.rpc: Callable[[Worker, ParcelHeader], None] = Worker.receive
 
@@ -176,7 +186,9 @@ class Mesh:
     ) -> Worker:
         peer = self._idle.pop() if self._idle else new_peer()
         peer.on_header = self._carry
-        worker = Worker(peer, WorkerKey(WorkerId(worker_id), Incarnation(incarnation)), limits)
+        worker = Worker(
+            peer, WorkerKey(WorkerId(worker_id), Incarnation(incarnation)), limits, self.way
+        )
         self._workers.append(worker)
         return worker
 
@@ -184,7 +196,7 @@ class Mesh:
         """The next life of a closed worker, in the same process."""
         self._workers.remove(worker)
         key = replace(worker.key, incarnation=Incarnation(incarnation))
-        self._workers.append(Worker(worker.peer, key, LIMITS))
+        self._workers.append(Worker(worker.peer, key, LIMITS, self.way))
         return self._workers[-1]
 
     def hold_headers(self) -> None:
@@ -207,7 +219,7 @@ class Mesh:
 
 def new_peer() -> PeerProcess:
     peer = PeerProcess()
-    peer.wait(lambda words: words[0] == "ready")
+    peer.wait(lambda words: words[0] == "ready", START_S)
     return peer
 
 

@@ -20,9 +20,12 @@ from splitweave.workers.live.transport import (
     PairBackend,
     ParcelHeader,
     Transport,
+    Way,
+    Ways,
 )
 from splitweave.workers.live.transport.backend import Checksum, Pair, Pending, Rendezvous
 from splitweave.workers.live.transport.gloo import GlooBackend
+from splitweave.workers.live.transport.memory import MemoryBackend, host_id
 
 WAIT_S = 30.0
 
@@ -86,13 +89,11 @@ class Peer:
         with self._lock:
             self._pipe.send(words)
 
-    def _backend(self) -> PairBackend:
-        return Flipping(GlooBackend("127.0.0.1"), self._flips)
-
-    def do_open(self, key: Any, limits: Any) -> None:
-        self._transport = Transport(
-            key, "127.0.0.1", self._announce, backend=self._backend(), limits=limits
-        )
+    def do_open(self, key: Any, limits: Any, way: Way = Way.NETWORK) -> None:
+        network = Flipping(GlooBackend("127.0.0.1"), self._flips)
+        memory = Flipping(MemoryBackend(), self._flips) if way is Way.MEMORY else None
+        ways = Ways(network, memory, host_id() if memory else "")
+        self._transport = Transport(key, "127.0.0.1", self._announce, ways, limits)
         self.say("opened", self._transport.endpoint)
 
     def do_send(self, target: Endpoint, copy: Any, seed: int, size_bytes: int) -> None:

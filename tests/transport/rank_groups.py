@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kv_mesh import LIMITS, WAIT_S, PeerProcess
+from kv_mesh import LIMITS, START_S, WAIT_S, PeerProcess
 from rank_peer import whole
 from splitweave.proto.ids import BlockId, Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
@@ -145,5 +145,5 @@ class Groups:
 
 def new_rank_peer() -> PeerProcess:
     peer = PeerProcess(RANK_PEER)
-    peer.wait(lambda words: words[0] == "ready")
+    peer.wait(lambda words: words[0] == "ready", START_S)
     return peer

@@ -16,14 +16,15 @@ from splitweave.workers.live.transport import (
     ParcelHeader,
     Transport,
     TransportLimits,
+    Way,
 )
 from splitweave.workers.live.transport.backend import Checksum, PairError
 from splitweave.workers.live.transport.backlog import Grouping, InSequence
 from splitweave.workers.live.transport.ending import Ending
-from splitweave.workers.live.transport.gloo import Xxh3
 from splitweave.workers.live.transport.jobs import InParcel, Outgoing, OutParcel
 from splitweave.workers.live.transport.nccl import PositionSum
 from splitweave.workers.live.transport.store import HostedStore, RemotePairStore
+from splitweave.workers.live.transport.xxh3 import Xxh3
 
 A = WorkerKey(WorkerId("a"), Incarnation(1))
 B = WorkerKey(WorkerId("b"), Incarnation(1))
@@ -39,6 +40,7 @@ def header(sequence: int = 0) -> ParcelHeader:
         sequence=sequence,
         first_number=sequence,
         chunk_bytes=16,
+        way=Way.NETWORK,
         copies=(Announced(copy_id=f"copy{sequence}", transfer_bytes=10),),
     )
 

@@ -21,6 +21,7 @@ from splitweave.workers.live.transport import (
     ParcelHeader,
     Transport,
     TransportLimits,
+    Way,
 )
 from splitweave.workers.live.transport.backlog import InSequence
 from splitweave.workers.live.transport.ending import Ending
@@ -254,7 +255,8 @@ def test_headers_in_any_order_come_out_in_sequence_as_soon_as_they_can(
     for place, sequence in enumerate(order):
         header = ParcelHeader(
             source=A, pairing=1, pair_nonce="n", sequence=sequence, first_number=sequence,
-            chunk_bytes=16, copies=(Announced(copy_id=str(sequence), transfer_bytes=1),),
+            chunk_bytes=16, way=Way.NETWORK,
+            copies=(Announced(copy_id=str(sequence), transfer_bytes=1),),
         )  # fmt: skip
         assert backlog.add(InParcel(header=header)) is None
         if place >= early:  # before that, nobody takes any

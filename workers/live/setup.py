@@ -27,3 +27,4 @@ class WorkerSetup:
     host_blocks: int
     block_tokens: int
     record: str
+    same_host: str = "auto"  # or "network"

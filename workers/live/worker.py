@@ -44,7 +44,7 @@ from .peers import Peers
 from .post import Post, worker_name
 from .recording import open_recorder
 from .setup import WorkerSetup
-from .transport import Endpoint, PairBackend, ParcelHeader, Transport
+from .transport import Endpoint, ParcelHeader, Transport, Ways, cpu_ways, network_ways
 from .warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -124,9 +124,7 @@ class Worker:
             self._host = HostMemory(engine, setup.host_blocks, setup.device)
             block_ns = self._host.measure_block_ns()
             self._speed = replace(self._speed, restore_block_ns=block_ns)
-        self._transport = Transport(
-            self._key, _address(), self._announce, backend=_backend(setup.device)
-        )
+        self._transport = Transport(self._key, _address(), self._announce, _ways(setup))
         self._endpoint = self._transport.endpoint
         return engine
 
@@ -219,13 +217,13 @@ def _end_fenced(key: WorkerKey) -> NoReturn:
     os._exit(1)
 
 
-def _backend(device: str) -> PairBackend | None:
-    """NCCL between GPUs; None leaves the transport its default, gloo."""
-    if device != "cuda":
-        return None
-    from .transport.nccl import NcclBackend
+def _ways(setup: WorkerSetup) -> Ways:
+    """NCCL between GPUs; between CPUs gloo, or memory on one machine."""
+    if setup.device == "cuda":
+        from .transport.nccl import NcclBackend
 
-    return NcclBackend(torch.device(device))
+        return Ways(NcclBackend(torch.device(setup.device)), None, "")
+    return cpu_ways(_address()) if setup.same_host == "auto" else network_ways(_address())
 
 
 def _address() -> str:

@@ -12,12 +12,12 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-import xxhash
 from torch import Tensor
 from torch.distributed import ProcessGroupGloo, Work
 
 from .backend import Checksum, Pair, PairError, PairStore, Pending, Rendezvous
 from .ring import Ring
+from .xxh3 import Xxh3
 
 # Tags number a pair's messages; they need only differ among those in flight.
 TAGS = 1 << 30
@@ -56,21 +56,6 @@ class GlooBackend:
 def cpu_bytes(size_bytes: int) -> Tensor:
     """Uninitialised; pages are taken when first written."""
     return torch.empty(size_bytes, dtype=torch.uint8)
-
-
-class Xxh3:
-    """XXH3, 64 bits; runs without the GIL."""
-
-    def __init__(self) -> None:
-        self._state = xxhash.xxh3_64()
-
-    def update(self, piece: Tensor) -> None:
-        """See Checksum."""
-        self._state.update(piece.numpy().data)
-
-    def digest(self) -> int:
-        """See Checksum."""
-        return self._state.intdigest()
 
 
 class GlooPair:

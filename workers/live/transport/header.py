@@ -1,17 +1,29 @@
 """What travels over the control RPC, and what the owner of a copy is told."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ....proto.ids import WorkerKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a receiver's rendezvous store listens; part of a worker's registration."""
+    """Where a receiver's rendezvous store listens; part of a worker's registration.
+
+    Two workers of equal `host_id` share memory; it is empty if this one does not.
+    """
 
     worker: WorkerKey
     host: str
     port: int
+    host_id: str = ""
+
+
+class Way(StrEnum):
+    """What moves a pair's bytes."""
+
+    NETWORK = "network"  # gloo, or NCCL between GPUs
+    MEMORY = "memory"  # of the machine that both are on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +52,7 @@ class ParcelHeader:
     sequence: int
     first_number: int
     chunk_bytes: int
+    way: Way
     copies: tuple[Announced, ...]
 
 

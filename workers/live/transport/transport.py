@@ -23,6 +23,7 @@ only; they must return. `on_done` of a copy that is refused runs in the caller,
 before the call returns. None may wait for this transport's `close`.
 """
 
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -32,7 +33,6 @@ from ....proto.ids import WorkerId, WorkerKey
 from ....proto.move import Copy
 from .backend import PairBackend
 from .ending import Ending, OnDone
-from .gloo import GlooBackend
 from .header import Endpoint, ParcelHeader
 from .inbound import Inbound
 from .limits import TransportLimits
@@ -41,6 +41,7 @@ from .pair_loop import Offer
 from .pair_table import PairTable
 from .payload import Landing, Payload
 from .store import HostedStore
+from .ways import Ways, cpu_ways
 
 
 class Transport:
@@ -55,14 +56,17 @@ class Transport:
         worker: WorkerKey,
         host: str,
         announce: Announce,
-        backend: PairBackend | None = None,
+        ways: Ways | None = None,
         limits: TransportLimits | None = None,
     ) -> None:
         self._limits = limits or TransportLimits()
         self._announce = announce
-        self._backend: PairBackend | None = backend or GlooBackend(host)  # None once closed
+        ways = ways or cpu_ways(host)
+        self._ways: Ways | None = ways  # None once closed
         self._store = HostedStore(host, self._limits.open_timeout_s)
-        self.endpoint = Endpoint(worker=worker, host=host, port=self._store.port)
+        self.endpoint = Endpoint(
+            worker=worker, host=host, port=self._store.port, host_id=ways.host_id
+        )
         self._lock = threading.Lock()  # guards all below
         self._pairings = 0
         self._newest: OrderedDict[WorkerKey, int] = OrderedDict()
@@ -125,7 +129,7 @@ class Transport:
         its copies failed from here.
         """
         with self._lock:
-            self._backend = None  # the last pair to go takes it along
+            self._ways = None  # the last pair to go takes it along
             loops = [*self._senders.loops(), *self._receivers.loops()]
         reason = f"transport of {self.endpoint.worker} was closed"
         deadline = time.monotonic() + self._limits.close_timeout_s
@@ -140,25 +144,27 @@ class Transport:
         self, target: Endpoint, copy: Copy, payload: Payload, ending: Ending
     ) -> str | None:
         """The reason if refused. Holds the lock."""
-        if self._backend is None:
+        if self._ways is None:
             return "transport is closed"
         pair = self._senders.get(target.worker)
         offer = Offer.ENDED if pair is None else pair.offer(copy, payload, ending)
         if offer is Offer.ENDED:
             if refusal := self._senders.make_room():
                 return refusal
-            pair = self._new_pair(target, self._backend)
+            pair = self._new_pair(target, self._ways)
             offer = pair.offer(copy, payload, ending)
         return offer if isinstance(offer, str) else None
 
-    def _new_pair(self, target: Endpoint, backend: PairBackend) -> Outbound:
+    def _new_pair(self, target: Endpoint, ways: Ways) -> Outbound:
         self._pairings += 1
-        pair = Outbound(
-            Pairing(source=self.endpoint.worker, target=target, number=self._pairings),
-            self._announce,
-            backend,
-            self._limits,
+        pairing = Pairing(
+            source=self.endpoint.worker,
+            target=target,
+            number=self._pairings,
+            nonce=secrets.token_hex(8),
+            way=ways.to(target),
         )
+        pair = Outbound(pairing, self._announce, ways, self._limits)
         self._senders.add(target.worker, pair)
         return pair
 
@@ -166,7 +172,7 @@ class Transport:
         self, header: ParcelHeader, landings: Sequence[Landing], endings: Sequence[Ending]
     ) -> str | None:
         """The reason if refused. Holds the lock."""
-        if self._backend is None:
+        if self._ways is None:
             return "transport is closed"
         pair = self._receivers.get((header.source, header.pairing))
         if pair is None:
@@ -174,7 +180,10 @@ class Transport:
                 return f"pairing {header.pairing} with {header.source} is gone"
             if refusal := self._receivers.make_room():
                 return refusal
-            pair = self._accept_pair(header, self._backend)
+            backend = self._ways.backend(header.way)
+            if backend is None:
+                return f"way {header.way} of {header.source} is not for this worker"
+            pair = self._accept_pair(header, backend)
         offer = pair.offer(header, landings, endings)
         if offer is Offer.ENDED:
             return f"pairing {header.pairing} with {header.source} has just ended"

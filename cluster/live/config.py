@@ -105,6 +105,13 @@ class BudgetConfig:
         default=64, description="Requests in one iteration; at most batched_tokens_max."
     )
     queue_len_max: Positive = Field(default=256, description="Waiting requests per worker.")
+    copy_percent: Positive = Field(
+        default=5,
+        le=100,
+        description="Share of the time, percent, that KV copies of migrations may be under way "
+        "while a worker decodes; 100: no limit. Higher: migrations end sooner, decoding beside "
+        "them slows down. A draining worker takes 25, or this if it is more.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

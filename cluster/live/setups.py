@@ -85,6 +85,8 @@ def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -
             prefill_chunk_tokens=budgets.prefill_chunk_tokens,
             sequences_max=budgets.sequences_max,
             queue_len_max=budgets.queue_len_max,
+            copy_percent=budgets.copy_percent,
+            drain_copy_percent=max(25, budgets.copy_percent),
             heartbeat_ns=_ns(config.controller.heartbeat_s),
         ),
         model_path=str(path),

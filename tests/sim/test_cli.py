@@ -160,7 +160,7 @@ def test_nothing_but_results_is_printed_where_nobody_watches(
     assert cli.run(small, seeds=2) == 0
     assert capsys.readouterr().out == (
         "2 seeds, no rule broken, every admitted request ended\n"
-        "1848 events, 50 requests, 0 faults\n"
+        "1890 events, 50 requests, 0 faults\n"
     )
 
 

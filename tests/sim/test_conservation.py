@@ -99,7 +99,9 @@ def test_every_request_of_an_overfull_cluster_is_either_served_whole_or_refused(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_migrations_at_any_moment_change_no_token_and_lose_none(seed: int) -> None:
-    given = replace(_calm(seed), checked=True)
+    own = _calm(seed).limits
+    unpaced = replace(own, worker={**own.worker, "copy_percent": 100})
+    given = replace(_calm(seed), checked=True, limits=unpaced)
     world, run, queue = world_of(given)
     step_ns = 50_000_000
     Injector(world, [Migrate(at_ns=n * step_ns, pick=n, target=None) for n in range(1, 80)])

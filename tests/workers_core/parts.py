@@ -18,6 +18,10 @@ LIMITS = WorkerLimits(
     prefill_chunk_tokens=16,
     watermark_blocks=1,
     layer_group=2,
+    copy_bytes_min=1,
+    copy_percent=100,
+    drain_copy_percent=100,
+    asks_ahead_max=1,
     copy_blocks_max=4,
     copies_in_flight_max=8,
 )

@@ -15,6 +15,7 @@ from splitweave.proto.requests import FinishReason
 from splitweave.proto.worker_events import (
     HandoverOffered,
     LeaseAsked,
+    MoveAborted,
     RequestAssigned,
     RequestCancelled,
 )
@@ -92,7 +93,40 @@ def test_a_migration_leaves_the_unfinished_block_for_the_handover() -> None:
     assert solo.iteration_copies == ()
 
 
-def test_an_iteration_copies_nothing_while_earlier_blocks_wait() -> None:
+@pytest.mark.parametrize(
+    ("bytes_min", "spans"), [(1, 4), (99, 4), (100, 4), (101, 2), (200, 2), (201, 2), (301, 1)]
+)
+def test_layers_are_grouped_until_a_copy_is_worth_a_message(bytes_min: int, spans: int) -> None:
+    """A layer of the chunk's four blocks weighs 100 bytes."""
+    solo = prefilling(replace(LIMITS, layer_group=1, copy_bytes_min=bytes_min))
+    solo.open_lease(11)
+    solo.iterate()
+    copies = solo.iteration_copies
+    assert len(copies) == spans
+    assert [n for c in copies for n in range(c.first_layer, c.last_layer)] == [0, 1, 2, 3]
+
+
+def test_the_last_chunk_takes_along_all_that_waits_however_much_is_in_flight() -> None:
+    """What it left would be copied when nothing is computed beside it."""
+    solo = prefilling(replace(LIMITS, copies_in_flight_max=1, copy_blocks_max=1))
+    solo.open_lease(11)
+    solo.iterate(2)
+    covered = [n for copy in solo.iteration_copies for n in copy.target_blocks]
+    assert sorted(set(covered)) == list(range(101, 110))
+
+
+def test_a_copy_that_rides_on_a_long_iteration_is_not_late() -> None:
+    solo = prefilling()
+    solo.open_lease(11)
+    solo.send_copies(solo.copies)
+    solo.iterate()
+    assert solo.iteration_copies
+    for _ in range(3 * LIMITS.copy_ns // LIMITS.lease_ask_ns):
+        solo.fire("source_move", "m1", after_ns=LIMITS.lease_ask_ns)
+        assert solo.sent(MoveAborted) == []
+
+
+def test_an_iteration_copies_nothing_while_much_is_in_flight() -> None:
     solo = prefilling(replace(LIMITS, copies_in_flight_max=1, copy_blocks_max=1))
     solo.open_lease(11)
     solo.iterate()

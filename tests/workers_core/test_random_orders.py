@@ -33,10 +33,20 @@ def limits(random: Random) -> WorkerLimits:
         layer_group=random.choice([1, 2, 3, 8]),
         copies_in_flight_max=random.choice([1, 2, 8]),
         copy_blocks_max=random.choice([1, 4, 64]),
+        **pacing(random.choice([5, 30, 100])),
         moves_max=random.choice([2, 64]),
         ended_moves_max=random.choice([2, 64]),
         sequences_max=random.choice([2, 8]),
     )
+
+
+def pacing(percent: int) -> dict[str, int]:
+    return {
+        "copy_percent": percent,
+        "drain_copy_percent": percent,
+        "paced_copy_bytes": 300,
+        "asks_ahead_max": 1 if percent == 5 else 4,
+    }
 
 
 def network(random: Random) -> Network:

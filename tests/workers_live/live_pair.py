@@ -29,6 +29,7 @@ LIMITS = WorkerLimits(
     prefill_chunk_tokens=16,
     watermark_blocks=1,
     layer_group=2,
+    copy_bytes_min=1,
     copy_blocks_max=4,
 )
 

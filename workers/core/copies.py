@@ -44,10 +44,6 @@ class CopyDesk:
         self._out = out
         self._in_flight: dict[str, SourceMove] = {}
         self._all = _Layers(0, layers)
-        self._groups = [
-            _Layers(first, min(first + limits.layer_group, layers))
-            for first in range(0, layers, limits.layer_group)
-        ]
 
     def ahead(self, move: SourceMove) -> None:
         """Full blocks that exist and were not copied yet, as far as flight allows."""
@@ -61,21 +57,39 @@ class CopyDesk:
         while move.issued < move.computed_blocks:
             self._issue(move, move.computed_blocks)
 
-    def during(self, move: SourceMove, entry: Entry, *, with_tail: bool) -> list[Copy]:
-        """Copies of the blocks an iteration completes, one for each group of layers.
+    def one(self, move: SourceMove, bytes_max: int) -> str | None:
+        """One copy of full blocks that exist, at most so heavy; its id, None if there is none."""
+        sequence = move.sequence
+        full = min(sequence.computed // sequence.block_tokens, len(move.target_blocks))
+        if move.issued >= full:
+            return None
+        blocks = max(1, bytes_max // self._block_bytes)
+        self._issue(move, min(full, move.issued + blocks))
+        return move.copies[-1]
 
-        None if earlier blocks are still to be copied: those go first.
+    def during(self, move: SourceMove, entry: Entry, *, with_tail: bool) -> list[Copy]:
+        """Copies that an iteration starts, one for each group of layers.
+
+        Of all blocks that are full after it and were not copied before: what an
+        earlier iteration could not start rides on this one. If much is in flight they
+        are left to a later one, but not by the last: what it leaves is not hidden.
         """
         sequence = entry.sequence
         full = sequence.blocks_for(entry.end) if with_tail else entry.end // sequence.block_tokens
         last = min(full, len(move.target_blocks))
-        behind = move.issued < entry.start // sequence.block_tokens
-        if behind or last <= move.issued:
-            return []
-        if len(move.in_flight) >= self._limits.copies_in_flight_max:
+        busy = len(move.in_flight) >= self._limits.copies_in_flight_max
+        if last <= move.issued or (busy and not with_tail):
             return []
         first, move.issued = move.issued, last
-        return [self._copy(move, first, last, layers) for layers in self._groups]
+        return [self._copy(move, first, last, layers) for layers in self._groups(last - first)]
+
+    def _groups(self, blocks: int) -> list[_Layers]:
+        """Layers together until a copy of `blocks` blocks is worth a message."""
+        layers = self._all.last
+        layer_bytes = max(1, blocks * self._block_bytes // layers)
+        size = max(self._limits.layer_group, -(-self._limits.copy_bytes_min // layer_bytes))
+        firsts = range(0, layers, size)
+        return [_Layers(first, min(first + size, layers)) for first in firsts]
 
     def end(self, copy_id: str) -> SourceMove | None:
         """A copy has ended; its source blocks are let go. None if it is not known."""

@@ -5,6 +5,7 @@ compute, the next one starts: at most one is in flight. Nothing here waits,
 draws or does I/O; a shell performs the effects.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
 from ...proto.effects import EndProcess, RunIteration, WorkerEffect
@@ -52,6 +53,7 @@ from .limits import WorkerLimits
 from .membership import HEARTBEAT, REGISTER, Membership, Witness
 from .memory import DeadPeers, EndedMoves
 from .outbox import Outbox
+from .pace import TIMER as PACE
 from .scheduler import Entry, Scheduler, to_batch
 from .sequence import Sequence
 from .speed import SpeedMeter
@@ -156,7 +158,7 @@ class WorkerCore:
                 self._membership.register(now_ns)
             case RoleAssigned(role=role, draining=draining):
                 self._membership.assigned(role, now_ns, draining=draining)
-                self._targets.draining = draining
+                self._targets.draining = self._sources.pace.draining = draining
             case RequestAssigned():
                 self._assign(event, now_ns)
             case MoveOrdered(order=order):
@@ -242,6 +244,8 @@ class WorkerCore:
             self._sources.tick(MoveId(subject), now_ns)
         elif kind == moves_target.TIMER:
             self._targets.tick(MoveId(subject), now_ns)
+        elif event.key == PACE:
+            self._sources.next_paced(now_ns)
         elif kind == requests.TIMER:
             self._requests.tick(RequestId(subject), now_ns)
         elif event.key == HEARTBEAT:
@@ -316,11 +320,14 @@ class WorkerCore:
         self._out.put(RunIteration(batch=batch, copies=copies))
 
     def _ask_ahead(self, now_ns: int) -> None:
-        """The next request's lease is asked for while the present iteration still runs."""
-        if self._flight is not None and self._holdings.waiting:
-            sequence = next(iter(self._holdings.waiting.values()))
-            if sequence.move_id is not None and self._scheduler.fits_soon(sequence):
-                self._sources.ask(sequence, now_ns)
+        """The next requests' leases are asked for while the present iteration still runs."""
+        if self._flight is None:
+            return
+        waiting = self._holdings.waiting.values()
+        for sequence in islice(waiting, self.limits.asks_ahead_max):
+            if not self._scheduler.fits_soon(sequence):
+                return
+            self._sources.ask(sequence, now_ns)
 
 
 def _sender(event: PeerEvent) -> WorkerKey:

@@ -45,8 +45,17 @@ class WorkerLimits:
         High: a lost target is a long gap in the stream. Low: needless double work.
     handover_blocks_max: a migration stops its source when at most this many blocks
         have not arrived, >= 1. High: long downtime. (1 is the unfinished block.)
-    layer_group: layers of one copy while prefill computes, >= 1. Low: many small
-        messages. As many as there are layers: no overlap within an iteration.
+    copy_bytes_min: a copy that rides on an iteration takes as many layers as it needs
+        to weigh this much, >= 1. Low: many small messages, whose latency counts. High:
+        little overlap within an iteration.
+    layer_group: layers of such a copy at least, >= 1.
+    paced_copy_bytes: bytes of one copy of a migration beside decoding, >= 1 (whole
+        blocks, at least one). High: single iterations notice. Low: latency counts.
+    copy_percent: share of the time, in percent, that copies of migrations are under way
+        while this worker decodes, 1..100; 100: no limit but copies_in_flight_max. High:
+        decoding slows down. Low: a migration takes long.
+    drain_copy_percent: the same while it drains, 1..100: it shall leave.
+    asks_ahead_max: waiting requests whose leases are asked for before they are admitted, >= 1.
     copy_blocks_max: blocks of one copy outside an iteration, >= 1. High: progress is
         seen late, and the lease may expire.
     copies_in_flight_max: copies of one move under way before it waits, >= 1.
@@ -78,7 +87,12 @@ class WorkerLimits:
     copy_ns: int = 2_000 * MS
     handover_ns: int = 2_000 * MS
     handover_blocks_max: int = 2
-    layer_group: int = 8
+    copy_bytes_min: int = 1024 * 1024
+    layer_group: int = 1
+    paced_copy_bytes: int = 8 * 1024 * 1024
+    copy_percent: int = 5
+    drain_copy_percent: int = 25
+    asks_ahead_max: int = 4
     copy_blocks_max: int = 64
     copies_in_flight_max: int = 8
     moves_max: int = 64
@@ -94,6 +108,10 @@ class WorkerLimits:
             value = getattr(self, field.name)
             if value < least:
                 raise LimitError(f"{field.name} ({value}) is less than {least}")
+        for name in ("copy_percent", "drain_copy_percent"):
+            value = getattr(self, name)
+            if value > 100:
+                raise LimitError(f"{name} ({value}) exceeds 100")
         for smaller in ("prefill_chunk_tokens", "sequences_max"):
             value = getattr(self, smaller)
             if value > self.batched_tokens_max:

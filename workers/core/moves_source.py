@@ -29,6 +29,7 @@ from .letters import SourceLetters
 from .limits import WorkerLimits
 from .memory import EndedMoves
 from .outbox import Outbox
+from .pace import Pace
 from .scheduler import Entry
 from .sequence import Sequence
 from .source_move import SourceMove, refusal
@@ -55,6 +56,7 @@ class SourceMoves:
         self._ended = ended
         self._out = out
         self._letters = SourceLetters(key, out)
+        self.pace = Pace(limits, holdings, copies, out)
         self.moves: dict[MoveId, SourceMove] = {}
 
     # ---- beginnings
@@ -114,6 +116,7 @@ class SourceMoves:
             else:
                 move.open(event.blocks, event.present, now_ns)
                 self._progress(move, now_ns)
+                self.next_paced(now_ns)
 
     def refused(self, event: LeaseRefused, now_ns: int) -> None:
         """No lease, or no more of it. A refusal overtaken by the handover means nothing."""
@@ -164,7 +167,14 @@ class SourceMoves:
     def progress(self, now_ns: int) -> None:
         """After an iteration: raise leases, copy what is new, hand over what is ready."""
         for move in list(self.moves.values()):
+            if move.rides:  # what rode on the iteration may still be on its way
+                move.rides, move.progress_ns = False, now_ns
             self._progress(move, now_ns)
+        self.next_paced(now_ns)
+
+    def next_paced(self, now_ns: int) -> None:
+        """The next copy of a migration, if it may go out now."""
+        self.pace.next(self.moves.values(), now_ns)
 
     def attach(self, entries: list[Entry], now_ns: int) -> tuple[Copy, ...]:
         """The copies that the next iteration starts as its layers are stored."""
@@ -177,9 +187,11 @@ class SourceMoves:
                 continue
             move = self.moves[move_id]
             if move.stage is Stage.COPY:
-                self._mark_start(move, now_ns)
+                move.mark_start(now_ns)
                 last = entry.draws and move.order.kind is MoveKind.HANDOFF
-                ordered += self._copies.during(move, entry, with_tail=last)
+                riding = self._copies.during(move, entry, with_tail=last)
+                move.rides = move.rides or bool(riding)
+                ordered += riding
         return tuple(ordered)
 
     def copy_sent(self, copy_id: str, transfer_bytes: int, now_ns: int) -> None:
@@ -188,7 +200,7 @@ class SourceMoves:
         if move is not None:
             move.count_flight(now_ns)
             move.count_sent(transfer_bytes, now_ns)
-            self._after_copy(move, now_ns)
+            self._after_copy(move, copy_id, now_ns)
 
     def copy_failed(self, copy_id: str, reason: str, now_ns: int) -> None:
         """A copy did not make it: nor will the move.
@@ -204,7 +216,7 @@ class SourceMoves:
             move.count_sent(transfer_bytes, now_ns)
         elif not move.ended:
             self._abort(move, f"copy failed: {reason}", now_ns)
-        self._after_copy(move, now_ns)
+        self._after_copy(move, copy_id, now_ns)
 
     def leave(self, sequence: Sequence, reason: str, now_ns: int) -> None:
         """The request is preempted, finished or dropped: its move is off."""
@@ -236,8 +248,9 @@ class SourceMoves:
             move.asked_blocks, len(move.target_blocks)
         ):
             self._letters.ask(move)
-        self._mark_start(move, now_ns)
-        self._copies.ahead(move)
+        move.mark_start(now_ns)
+        if not self.pace.governs(move):
+            self._copies.ahead(move)
         if move.handover_due(self._limits.handover_blocks_max):
             self._hand_over(move, now_ns)
 
@@ -257,7 +270,8 @@ class SourceMoves:
             self._letters.ask(move)
 
     def _watch_copies(self, move: SourceMove, now_ns: int) -> None:
-        if move.in_flight and now_ns - move.progress_ns >= self._limits.copy_ns:
+        waits = move.in_flight and not move.rides
+        if waits and now_ns - move.progress_ns >= self._limits.copy_ns:
             self._abort(move, f"no copy ended for {self._limits.copy_ns} ns", now_ns)
         elif move.asked_blocks > len(move.target_blocks):
             self._ask_again(move, now_ns)
@@ -299,7 +313,8 @@ class SourceMoves:
         self._report(move)
         self._settle(move)
 
-    def _after_copy(self, move: SourceMove, now_ns: int) -> None:
+    def _after_copy(self, move: SourceMove, copy_id: str, now_ns: int) -> None:
+        self.pace.ended(copy_id, now_ns)
         if move.ended:
             self._settle(move)
         else:
@@ -326,11 +341,6 @@ class SourceMoves:
     def _of(self, move_id: MoveId, target: WorkerKey) -> SourceMove | None:
         move = self.moves.get(move_id)
         return move if move is not None and move.target == target else None
-
-    def _mark_start(self, move: SourceMove, now_ns: int) -> None:
-        """The copy deadline, and the time in flight, count from the first copy in flight."""
-        if not move.in_flight:
-            move.progress_ns = move.flown_ns = now_ns
 
     def _set_timer(self, move: SourceMove, now_ns: int) -> None:
         self._out.set_timer(_timer(move), now_ns + self._limits.lease_ask_ns)

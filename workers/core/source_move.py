@@ -34,6 +34,10 @@ class SourceMove:
     flight_ns: int = 0  # time with a copy in flight, up to the last end of one
     flown_ns: int = 0  # since when a copy is in flight, or its time is counted
     progress_ns: int = 0
+    served: int = 0  # paced copies so far
+    left: int | None = None  # blocks to copy when it was last served
+    losing: bool = False  # paced, it would never end
+    rides: bool = False  # copies of it wait for the iteration in flight
     asked_ns: int | None = None
     opened_ns: int | None = None
     stopped_ns: int | None = None
@@ -68,6 +72,18 @@ class SourceMove:
         if self.stage is Stage.COPY:
             self.hidden_bytes += sent_bytes
         self.progress_ns = now_ns
+
+    def lost_ground(self) -> bool:
+        """Whether more is left to copy than when it was served last."""
+        left = self.computed_blocks - self.issued
+        self.losing = self.left is not None and left > max(self.left, 1)
+        self.left = left
+        return self.losing
+
+    def mark_start(self, now_ns: int) -> None:
+        """The copy deadline, and the time in flight, count from the first copy in flight."""
+        if not self.in_flight:
+            self.progress_ns = self.flown_ns = now_ns
 
     def count_flight(self, now_ns: int) -> None:
         """A copy has ended, either way: something was in flight until now."""

@@ -55,7 +55,7 @@ mutants: .venv/.stamp-test
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
 bench: .venv/.stamp-bench
-	@for script in $(filter-out benchmarks/soak.py benchmarks/chaos.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/soak.py benchmarks/chaos.py benchmarks/timeline.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -16,7 +16,7 @@ from .errors import InvariantBroken
 from .scenario import ClassSpec
 from .streams import TrueStream
 
-TRIES_MAX = 12  # of the SDK, for a stream that the server cannot go on with
+TRIES_MAX = 12  # of the SDK in a row, for a stream that the server cannot go on with
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Stream:
     last_ns: int | None = None
     gaps_ns: list[int] = field(default_factory=list)  # between deliveries
     together: int = 0  # tokens that came with the one before: no gap between them
-    tries: int = 1  # at gateways that failed it, or died
+    failures: int = 0  # in a row, without a new token
     hung_up: bool = False
     resumes: int = 0  # how often its client went to another gateway, or came back
     finish: FinishReason | None = None
@@ -129,6 +129,7 @@ class Clients:
             )
         if stream.truth is not None:
             _compare(stream, stream.truth, effect)
+        stream.failures = 0
         count = len(effect.tokens)
         if stream.last_ns is None:
             stream.first_ns = now_ns
@@ -156,8 +157,8 @@ class Clients:
         """A stream ends with an error, or its client asks again, as the SDK does."""
         if self.ask_again is not None and effect.code is RejectCode.UNAVAILABLE:
             stream = self.streams[effect.request_id]
-            if stream.tries < TRIES_MAX and not (stream.ended or stream.hung_up):
-                stream.tries += 1
+            if stream.failures < TRIES_MAX and not (stream.ended or stream.hung_up):
+                stream.failures += 1
                 self.ask_again(stream)
                 return
         stream = self._close(effect.request_id)

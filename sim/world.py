@@ -32,6 +32,7 @@ from .streams import VOCAB, TrueStream
 RETIRED_DOWN_NS = 500_000_000
 FENCED_NOTICED_NS = 100_000_000  # from a fenced worker's end to the controller's shell
 FENCED_DOWN_NS = 500_000_000
+ASK_AGAIN_NS_MAX = 5_000_000_000
 
 
 class World:
@@ -175,7 +176,9 @@ class World:
             party.shell.post(GenerateAsked(request=request, deadline_ns=deadline_ns))
 
     def _failed(self, stream: Stream) -> None:
-        at_ns = self.scheduler.now_ns + self._ask_again_ns
+        """The SDK waits twice as long after each failure in a row."""
+        wait_ns = min(self._ask_again_ns << stream.failures, ASK_AGAIN_NS_MAX)
+        at_ns = self.scheduler.now_ns + wait_ns
         self.scheduler.at(at_ns, self._ask_elsewhere, (stream.request_id, stream.gateway_id))
 
     def _ask_elsewhere(self, what: tuple[RequestId, GatewayId]) -> None:

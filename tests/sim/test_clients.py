@@ -8,7 +8,7 @@ from splitweave.proto.effects import DeliverTokens, EndStream, FailStream, Strea
 from splitweave.proto.gateway_events import RejectCode
 from splitweave.proto.ids import GatewayId, RequestId
 from splitweave.proto.requests import FinishReason
-from splitweave.sim.clients import Clients, Stream
+from splitweave.sim.clients import TRIES_MAX, Clients, Stream
 from splitweave.sim.errors import InvariantBroken
 from splitweave.sim.streams import TrueStream
 
@@ -152,3 +152,27 @@ def test_an_ended_stream_and_a_client_that_went_never_ask_again() -> None:
     gone.hang_up(RequestId("r"))
     assert gone.resume(RequestId("r"), GatewayId("h")) is None
     assert (stream.finish, gone.open) == (FinishReason.CANCELLED, 0)
+
+
+def test_a_client_told_unavailable_asks_again_and_counts_anew_from_each_token() -> None:
+    clients, stream = _asked()
+    again: list[int] = []
+    clients.ask_again = lambda failed: again.append(failed.failures)
+    for _ in range(TRIES_MAX - 1):
+        _fail(clients)
+    _deliver(clients, 0, RIGHT[0])
+    assert stream.failures == 0
+    for _ in range(TRIES_MAX):
+        _fail(clients)
+    assert again == [*range(1, TRIES_MAX), *range(1, TRIES_MAX + 1)]
+    assert not stream.ended
+    _fail(clients)
+    assert stream.error is RejectCode.UNAVAILABLE
+
+
+def test_who_has_hung_up_does_not_ask_again() -> None:
+    clients, stream = _asked()
+    clients.ask_again = lambda failed: pytest.fail("asked again")
+    clients.hang_up(stream.request_id)
+    _fail(clients)
+    assert stream.ended

@@ -19,6 +19,7 @@ class MoveKind(StrEnum):
 
     HANDOFF = "handoff"  # prefill to decode
     MIGRATION = "migration"  # decode to decode, live
+    FETCH = "fetch"  # of a cached prefix, to the worker that runs the request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ class Usage:
     prompt_tokens: int
     cached_tokens: int  # of the prompt, not computed again
     output_tokens: int
+    cached_host_tokens: int = 0  # of the cached ones, back from host memory
+    cached_peer_tokens: int = 0  # of the cached ones, fetched from another worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class Generation:
 KINDS = {
     pb.MOVE_KIND_HANDOFF: MoveKind.HANDOFF,
     pb.MOVE_KIND_MIGRATION: MoveKind.MIGRATION,
+    pb.MOVE_KIND_FETCH: MoveKind.FETCH,
 }
 REASONS = {
     pb.FINISH_REASON_STOP: FinishReason.STOP,
@@ -164,6 +168,8 @@ def usage(message: pb.Usage) -> Usage:
         prompt_tokens=message.prompt_tokens,
         cached_tokens=message.cached_tokens,
         output_tokens=message.output_tokens,
+        cached_host_tokens=message.cached_host_tokens,
+        cached_peer_tokens=message.cached_peer_tokens,
     )
 
 

@@ -139,7 +139,8 @@ class StreamAccount:
     """What became of one stream, on the gateway's clock. `workers` in order of visit.
 
     `downtimes_ns` has, per committed move in `moves`, the gap between the last
-    token of its source and the first of its target.
+    token of its source and the first of its target; 0 for a fetch. Of `cached_tokens`
+    some came from host memory, some from a peer; the rest was on the device.
     """
 
     workers: tuple[WorkerKey, ...]
@@ -152,6 +153,8 @@ class StreamAccount:
     arrived_ns: int
     first_token_ns: int | None
     last_token_ns: int | None
+    cached_host_tokens: int = 0
+    cached_peer_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,8 @@ class TokenChunk:
     tokens: tuple[SampledToken, ...]
     finish: FinishReason | None = None
     cached_tokens: int = 0
+    cached_host_tokens: int = 0
+    cached_peer_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

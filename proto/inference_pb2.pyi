@@ -92,6 +92,8 @@ class _MoveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MoveKind.Val
     """From prefill to decode, once per request."""
     MOVE_KIND_MIGRATION: _MoveKind.ValueType  # 2
     """From decode to decode, live."""
+    MOVE_KIND_FETCH: _MoveKind.ValueType  # 3
+    """Of a cached prefix, to the worker that runs the request."""
 
 class MoveKind(_MoveKind, metaclass=_MoveKindEnumTypeWrapper): ...
 
@@ -100,6 +102,8 @@ MOVE_KIND_HANDOFF: MoveKind.ValueType  # 1
 """From prefill to decode, once per request."""
 MOVE_KIND_MIGRATION: MoveKind.ValueType  # 2
 """From decode to decode, live."""
+MOVE_KIND_FETCH: MoveKind.ValueType  # 3
+"""Of a cached prefix, to the worker that runs the request."""
 Global___MoveKind: _TypeAlias = MoveKind  # noqa: Y015
 
 class _MoveOutcome:
@@ -647,21 +651,29 @@ class Usage(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_HOST_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_PEER_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     cached_tokens: _builtins.int
     """Prompt tokens whose KV a worker already had and did not compute again."""
     output_tokens: _builtins.int
     """Generated tokens, whatever `skip_tokens` was."""
+    cached_host_tokens: _builtins.int
+    """Of `cached_tokens`: brought back from the worker's host memory."""
+    cached_peer_tokens: _builtins.int
+    """Of `cached_tokens`: fetched from another worker."""
     def __init__(
         self,
         *,
         prompt_tokens: _builtins.int = ...,
         cached_tokens: _builtins.int = ...,
         output_tokens: _builtins.int = ...,
+        cached_host_tokens: _builtins.int = ...,
+        cached_peer_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_host_tokens", b"cached_host_tokens", "cached_peer_tokens", b"cached_peer_tokens", "cached_tokens", b"cached_tokens", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,6 +42,7 @@ class MoveKind(StrEnum):
 
     HANDOFF = "handoff"
     MIGRATION = "migration"
+    FETCH = "fetch"  # of cached blocks, to where a request waits; no request moves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,15 @@ class MoveOrder:
     request_id: RequestId
     source: WorkerKey
     target: WorkerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchPlan:
+    """The first `blocks` blocks of a request's prompt are cached at `source`: get them there."""
+
+    move_id: MoveId
+    source: WorkerKey
+    blocks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

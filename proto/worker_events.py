@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .ids import BlockId, Epoch, GatewayId, HostCopyId, MoveId, PrefixHash, RequestId, WorkerKey
-from .move import MoveKind, MoveOrder
+from .move import FetchPlan, MoveKind, MoveOrder
 from .requests import Request, SampledToken
 from .timers import TimerFired
 from .views import Role
@@ -13,10 +13,14 @@ from .views import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAssigned:
-    """Run this request; if `handoff` is given, move it there while it prefills."""
+    """Run this request; if `handoff` is given, move it there while it prefills.
+
+    If `fetch` is given, get its cached prefix from there first.
+    """
 
     request: Request
     handoff: MoveOrder | None = None
+    fetch: FetchPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +183,51 @@ class AbortAcked:
     peer: WorkerKey
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchAsked:
+    """A target asks for the cached blocks of `hashes`, for a request that waits there."""
+
+    move_id: MoveId
+    target: WorkerKey
+    request_id: RequestId
+    gateway_id: GatewayId
+    epoch: Epoch
+    hashes: tuple[PrefixHash, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOffered:
+    """The source holds the first `blocks` of what was asked; `copies` will name its copies.
+
+    `offer` numbers the source's offers: a grant is for one of them.
+    """
+
+    move_id: MoveId
+    source: WorkerKey
+    offer: int
+    blocks: int
+    copies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchGranted:
+    """The target has leased `blocks` for what that offer holds: copy it there."""
+
+    move_id: MoveId
+    target: WorkerKey
+    offer: int
+    blocks: tuple[BlockId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRefused:
+    """The source holds nothing of what was asked."""
+
+    move_id: MoveId
+    source: WorkerKey
+    reason: str
+
+
 # ---- from the worker's own shell: ends of its effects
 
 
@@ -252,6 +301,10 @@ PeerEvent = (
     | MoveCommitted
     | MoveAborted
     | AbortAcked
+    | FetchAsked
+    | FetchOffered
+    | FetchGranted
+    | FetchRefused
 )
 
 WorkerEvent = (

@@ -13,7 +13,7 @@ from ..proto.batch import Batch
 from ..proto.ids import BlockId, MoveId, RequestId, WorkerKey
 from ..proto.move import Copy
 from ..proto.views import WorkerInfo
-from ..proto.worker_events import LeaseOpened
+from ..proto.worker_events import FetchGranted, LeaseOpened
 from .errors import InvariantBroken
 
 
@@ -64,9 +64,10 @@ class Inbound:
                 if block in self._blocks and not self._fenced(block, leases):
                     self._refuse(block, chunk.request_id)
 
-    def check_lease(self, lease: LeaseOpened) -> None:
+    def check_lease(self, lease: LeaseOpened | FetchGranted) -> None:
         """Raises InvariantBroken if a lease has a block that the running iteration writes."""
-        for block in lease.blocks[lease.present :]:
+        present = lease.present if isinstance(lease, LeaseOpened) else 0
+        for block in lease.blocks[present:]:
             if block in self._writing:
                 raise InvariantBroken(
                     f"worker {self._owner}: block {block} is lent to move {lease.move_id} while "

@@ -13,7 +13,7 @@ from ..proto.cluster_events import MoveEnded, WorkerRegistered, WorkerViewed
 from ..proto.effects import RunIteration, ToController, ToWorker
 from ..proto.move import MoveReport, Stage
 from ..proto.views import WorkerView
-from ..proto.worker_events import LeaseOpened
+from ..proto.worker_events import FetchGranted, LeaseOpened
 from .errors import InvariantBroken
 from .inbound import Inbound
 
@@ -37,8 +37,9 @@ def check_step(watched: Watched, now_ns: int, event: Any, effects: Sequence[Any]
     if sum(isinstance(effect, RunIteration) for effect in effects) > 1:
         raise InvariantBroken(f"{name} at {now_ns}: two iterations at once after {event!r}")
     for effect in effects:
-        if isinstance(effect, ToWorker) and isinstance(effect.event, LeaseOpened) and inbound:
-            inbound.check_lease(effect.event)
+        told = effect.event if isinstance(effect, ToWorker) else None
+        if isinstance(told, LeaseOpened | FetchGranted) and inbound:
+            inbound.check_lease(told)
         if isinstance(effect, ToController) and isinstance(
             effect.event, WorkerRegistered | WorkerViewed
         ):

@@ -200,7 +200,7 @@ class GatewayCore:
         new = stream.take(chunk.first_index, chunk.tokens)
         if new:
             if not stream.tokens:
-                stream.cached_tokens = chunk.cached_tokens
+                stream.note_cached(chunk)
             self._orders.deliver(stream, new, worker)
             stream.add(new, worker, now_ns)
         if chunk.finish is not None:

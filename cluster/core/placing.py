@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ...proto.gateway_events import RequestAccepted
 from ...proto.ids import WorkerKey
-from ...proto.move import MoveKind, MoveOrder
+from ...proto.move import FetchPlan, MoveKind, MoveOrder
 from ...proto.requests import Request
 from ...proto.worker_events import RequestAssigned
 from ..policy.placement import Candidate, Placement, PlacementAsk, blocks_for
@@ -64,15 +64,31 @@ def _place(
     cluster.queue.remove(tracked)
     cluster.queue.note_placed(now_ns)
     cluster.requests.assign(tracked, placement.prefill, now_ns)
-    _book(cluster, request, placement, hits.get(placement.prefill, NO_HIT).tokens, now_ns)
+    known = max(placement.fetch_tokens, hits.get(placement.prefill, NO_HIT).tokens)
+    _book(cluster, request, placement, known, now_ns)
     handoff = None
     if placement.decode is not None:
         handoff = _hand_off(cluster, tracked, placement.decode, now_ns)
+    fetch = _fetch(cluster, tracked, placement, now_ns)
     # Workers order requests by it, so it must be of one clock: this one.
     dated = replace(request, arrived_ns=tracked.arrived_ns)
-    cluster.tell_worker(placement.prefill, RequestAssigned(request=dated, handoff=handoff))
+    assigned = RequestAssigned(request=dated, handoff=handoff, fetch=fetch)
+    cluster.tell_worker(placement.prefill, assigned)
     tell_accepted(cluster, tracked)
     return True
+
+
+def _fetch(
+    cluster: Cluster, tracked: TrackedRequest, placement: Placement, now_ns: int
+) -> FetchPlan | None:
+    """The worker drives it, and computes what does not come: nothing here waits for its end."""
+    if placement.fetch is None:
+        return None
+    return FetchPlan(
+        move_id=cluster.moves.new_id(tracked.request_id, now_ns),
+        source=placement.fetch,
+        blocks=placement.fetch_tokens // cluster.block_tokens,
+    )
 
 
 def tell_accepted(cluster: Cluster, tracked: TrackedRequest) -> None:

@@ -68,6 +68,8 @@ def move_ended(cluster: Cluster, event: MoveEnded, now_ns: int) -> None:
         return
     cluster.policy.observe_move(report)
     cluster.traces.moved(report)
+    if report.kind is MoveKind.FETCH:
+        return  # no request has moved
     committed = report.outcome is Stage.COMMITTED
     move = cluster.moves.get(report.move_id)
     if move is not None:

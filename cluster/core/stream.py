@@ -7,8 +7,9 @@ first missing token is in it, and asked for again if an earlier one is missing.
 from dataclasses import dataclass, field, replace
 
 from ...proto.effects import StreamAccount
+from ...proto.gateway_events import TokenChunk
 from ...proto.ids import Epoch, RequestId, WorkerKey
-from ...proto.move import MoveReport, Stage
+from ...proto.move import MoveKind, MoveReport, Stage
 from ...proto.requests import FinishReason, Request, SampledToken
 
 
@@ -30,6 +31,8 @@ class Stream:
     # (from, to, gap) at each change of the worker between two tokens.
     gaps: list[tuple[WorkerKey, WorkerKey, int]] = field(default_factory=list)
     cached_tokens: int = 0
+    cached_host_tokens: int = 0
+    cached_peer_tokens: int = 0
     first_token_ns: int | None = None
     last_token_ns: int | None = None
     submits: int = 0  # in a row, without an answer
@@ -118,6 +121,12 @@ class Stream:
         self.stalls = self.submits = 0
         self.asked_ns = None
 
+    def note_cached(self, chunk: TokenChunk) -> None:
+        """What the first worker had of the prompt, and where it had it from."""
+        self.cached_tokens = chunk.cached_tokens
+        self.cached_host_tokens = chunk.cached_host_tokens
+        self.cached_peer_tokens = chunk.cached_peer_tokens
+
     def account(self, output_tokens: int) -> StreamAccount:
         """What became of the stream."""
         moves = tuple(self.moves.values())
@@ -132,6 +141,8 @@ class Stream:
             arrived_ns=self.arrived_ns,
             first_token_ns=self.first_token_ns,
             last_token_ns=self.last_token_ns,
+            cached_host_tokens=self.cached_host_tokens,
+            cached_peer_tokens=self.cached_peer_tokens,
         )
 
     def _downtimes(self, moves: tuple[MoveReport, ...]) -> tuple[int, ...]:
@@ -141,7 +152,9 @@ class Stream:
         for move in moves:
             if move.outcome is not Stage.COMMITTED:
                 continue
-            gap = next((g for g in left if g[:2] == (move.source, move.target)), None)
+            between = (move.source, move.target)
+            fetch = move.kind is MoveKind.FETCH  # no request moved
+            gap = None if fetch else next((g for g in left if g[:2] == between), None)
             if gap is not None:
                 left.remove(gap)
             downtimes.append(0 if gap is None else gap[2])

@@ -28,13 +28,17 @@ class SLO:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementAsk:
-    """One request that needs a worker. `known_tokens` are to be computed or found cached."""
+    """One request that needs a worker. `known_tokens` are to be computed or found cached.
+
+    `holders` are workers from which a cached prefix may be fetched; a policy picks them.
+    """
 
     request_id: RequestId
     known_tokens: int
     output_tokens_max: int  # still to come
     waited_ns: int  # since it arrived
     block_tokens: int
+    holders: "tuple[Candidate, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +110,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a request goes. `decode` None: it stays where it is prefilled."""
+    """Where a request goes. `decode` None: it stays where it is prefilled.
+
+    `fetch` is a worker from which the first `fetch_tokens` of its prefix are to be
+    fetched to `prefill` first; None: nothing is.
+    """
 
     prefill: WorkerKey
     decode: WorkerKey | None
     predicted_ttft_ns: int
     predicted_tpot_ns: int
+    fetch: WorkerKey | None = None
+    fetch_tokens: int = 0
 
 
 class PlacementPolicy(Protocol):

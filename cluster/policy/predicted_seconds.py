@@ -1,7 +1,8 @@
 """The default policy: the pair with the best predicted SLO attainment, then least seconds.
 
-    ttft = waited + queue + uncached prefill + handoff not hidden behind it
-           (a prefix in the worker's host memory: brought back or computed, whichever is less)
+    ttft = waited + max(queue, copies of a prefix) + uncached prefill + handoff not hidden
+           (a prefix may come from the worker's host memory, or be fetched from a peer,
+           where that is less than computing it: see `prefix_ways`)
     tpot = an iteration of the decode worker after the request is admitted
 
 All from each worker's own measured speed and each pair's own link, so that
@@ -11,7 +12,7 @@ gets free can still take it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 
 from ...proto.ids import WorkerKey
@@ -19,6 +20,7 @@ from ...proto.move import MoveReport
 from ...proto.views import Role
 from .links import LinkEstimates
 from .placement import SLO, Candidate, MoveAsk, Placement, PlacementAsk, blocks_for
+from .prefix_ways import Way, holders_of, ways
 
 # Compared left to right: SLOs missed, nanoseconds of all, then the lower ids.
 Score = tuple[int, float, WorkerKey, WorkerKey]
@@ -30,7 +32,7 @@ _AT_LEAST_1 = (
     "shortlist",
     "output_tokens_expected",
 )
-_AT_LEAST_0 = ("in_place_tokens_max", "reserve_tokens", "link_latency_ns")
+_AT_LEAST_0 = ("in_place_tokens_max", "reserve_tokens", "link_latency_ns", "fetch_tokens_min")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class PredictedSeconds:
     # Best prefill and best decode workers of which every pair is compared.
     shortlist: int = 4
     link_latency_ns: int = 1_000_000
+    # Fewest tokens of a prefix that are worth fetching from a peer. 0: nothing is fetched.
+    fetch_tokens_min: int = 32
     links: LinkEstimates = field(
         default_factory=lambda: LinkEstimates(default_bytes_per_s=1_000_000_000.0)
     )
@@ -74,6 +78,8 @@ class PredictedSeconds:
         now_ns: int,  # noqa: ARG002
     ) -> Placement | None:
         """The best of all ways to run the request, or None if no worker has room."""
+        if self.fetch_tokens_min:
+            ask = replace(ask, holders=holders_of(candidates, self.shortlist))
         reserve = min(self.reserve_tokens, ask.output_tokens_max)
         sources = [c for c in candidates if self._takes_prefill(c, ask)]
         hosts = [c for c in sources if _has_room(c, ask, reserve)]
@@ -125,7 +131,7 @@ class PredictedSeconds:
         """Whether the request may stay where it is prefilled."""
         if candidate.role is Role.MIXED:
             return True
-        uncached = _uncached(candidate, ask)
+        uncached = self._way(candidate, ask).uncached
         return candidate.role is Role.DECODE and uncached <= self.in_place_tokens_max
 
     def _pairs(
@@ -161,11 +167,14 @@ class PredictedSeconds:
         missed = (ttft_ns > self.slo.ttft_ns) + (tpot_ns > self.slo.tpot_ns)
         output_tokens = min(self.output_tokens_expected, ask.output_tokens_max)
         cost_ns = ttft_ns + delay_ns + tpot_ns * output_tokens
+        way = self._way(source, ask)
         placement = Placement(
             prefill=source.key,
             decode=None if target is None else target.key,
             predicted_ttft_ns=int(ttft_ns),
             predicted_tpot_ns=int(tpot_ns),
+            fetch=way.fetch,
+            fetch_tokens=way.fetch_tokens,
         )
         return (missed, cost_ns, source.key, decoder.key), placement
 
@@ -173,16 +182,22 @@ class PredictedSeconds:
         return self._compute_ns(candidate, candidate.backlog_tokens)
 
     def _own_prefill_ns(self, candidate: Candidate, ask: PlacementAsk) -> float:
-        all_ns = self._compute_ns(candidate, _uncached(candidate, ask))
-        if not candidate.host_hit_tokens:
-            return all_ns
-        blocks = blocks_for(candidate.host_hit_tokens, candidate.info.block_tokens)
-        restore_ns = blocks * candidate.view.speed.restore_block_ns
-        rest = max(1, ask.known_tokens - candidate.hit_tokens - candidate.host_hit_tokens)
-        return min(all_ns, restore_ns + self._compute_ns(candidate, rest))
+        return self._compute_ns(candidate, self._way(candidate, ask).uncached)
 
     def _prefilled_ns(self, candidate: Candidate, ask: PlacementAsk) -> float:
-        return self._queue_ns(candidate) + self._own_prefill_ns(candidate, ask)
+        return self._taking_ns(candidate, self._way(candidate, ask))
+
+    def _way(self, candidate: Candidate, ask: PlacementAsk) -> Way:
+        """How it gets the prefix soonest; of equal ones the plainest."""
+        found = ways(candidate, ask, self.links, self.fetch_tokens_min)
+        if len(found) == 1:
+            return found[0]
+        return min(found, key=lambda way: self._taking_ns(candidate, way))
+
+    def _taking_ns(self, candidate: Candidate, way: Way) -> float:
+        asked_ns = 3 * self.link_latency_ns if way.fetch is not None else 0
+        arrived_ns = max(self._queue_ns(candidate), way.arrive_ns + asked_ns)
+        return arrived_ns + self._compute_ns(candidate, way.uncached)
 
     def _compute_ns(self, candidate: Candidate, tokens: int) -> float:
         """Prompt tokens in chunks, each iteration with the decodes that run there."""

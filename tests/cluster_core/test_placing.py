@@ -1,13 +1,17 @@
 """Bookings: what was placed counts until a view shows it, and no longer."""
 
+from dataclasses import replace
+
 import pytest
-from control_plane import MS, Plane, S, held, key, report_of
+from control_plane import MS, Plane, S, held, key, policy_of, report_of
 from splitweave.cluster.core.bookings import Booking, Bookings
 from splitweave.cluster.core.limits import ClusterLimits
 from splitweave.proto.cluster_events import MoveEnded
-from splitweave.proto.ids import Epoch, RequestId
-from splitweave.proto.move import Stage
+from splitweave.proto.effects import ToWorker
+from splitweave.proto.ids import Epoch, MoveId, RequestId
+from splitweave.proto.move import MoveKind, Stage
 from splitweave.proto.views import Phase
+from splitweave.proto.worker_events import RequestAssigned
 
 
 def booked(plane: Plane, name: str) -> tuple[int, int, int, int]:
@@ -38,6 +42,27 @@ def test_cached_tokens_are_not_booked() -> None:
     plane.register("m0", cached=(1, 2, 3))
     plane.arrive("r1", block_hashes=(1, 2, 3, 4))
     assert booked(plane, "m0") == (52, 1, 7, 1)
+
+
+def test_a_prefix_that_a_peer_has_is_to_be_fetched_by_the_worker_and_is_not_booked() -> None:
+    plane = Plane("p0", "d0", policy=policy_of(in_place_tokens_max=0))
+    plane.register("p1", cached=tuple(range(1, 25)))
+    plane.beat("p1", backlog_tokens=20_000)
+    plane.arrive("r1", token_ids=tuple(range(400)), block_hashes=tuple(range(1, 26)))
+    told = [e.event for e in plane.effects if isinstance(e, ToWorker) and e.key == key("p0")]
+    (assigned,) = [event for event in told if isinstance(event, RequestAssigned)]
+    assert assigned.fetch is not None
+    assert (assigned.fetch.source, assigned.fetch.blocks) == (key("p1"), 24)
+    assert booked(plane, "p0") == (16, 1, 26, 0)
+
+
+def test_the_end_of_a_fetch_moves_no_request() -> None:
+    plane = placed()
+    order = replace(plane.order(), kind=MoveKind.FETCH, move_id=MoveId("f1"))
+    plane.tell(MoveEnded(report=replace(report_of(order), source=key("p0"))))
+    tracked = plane.core._cluster.requests.get(RequestId("r1"))
+    assert tracked is not None
+    assert tracked.owner == key("p0")
 
 
 def test_a_view_that_lists_the_request_ends_the_booking_there() -> None:

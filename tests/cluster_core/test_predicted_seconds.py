@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from control_plane import BLOCK_TOKENS, MS, S, info_of, key, policy_of, view_of
 from splitweave.cluster.policy.links import LinkEstimates
-from splitweave.cluster.policy.placement import Candidate, MoveAsk, PlacementAsk
+from splitweave.cluster.policy.placement import Candidate, MoveAsk, Placement, PlacementAsk
 from splitweave.proto.ids import RequestId
 from splitweave.proto.views import Role, Speed
 
@@ -68,6 +68,66 @@ def test_a_prefix_in_host_memory_counts_with_the_seconds_that_bringing_it_back_t
     assert place(there, worker("p1", speed=quick, host_hit_tokens=800), worker("d0")) == "p0>d0"
 
 
+def placement(*candidates: Candidate, tokens: int = 1000, **policy: Any) -> Placement:
+    placed = policy_of(**policy).place(ask(tokens), candidates, 0)
+    assert placed is not None
+    return placed
+
+
+def test_a_prefix_is_fetched_where_that_is_quicker_than_computing_it() -> None:
+    # The holder queues for seconds; its 800 tokens cross to the idle one in 50 ms (1 GB/s).
+    holder = worker("p0", speed=SLOW, hit_tokens=800, backlog_tokens=6000)
+    idle = worker("p1", speed=SLOW)
+    placed = placement(holder, idle, worker("d0"))
+    assert (placed.prefill, placed.fetch, placed.fetch_tokens) == (idle.key, holder.key, 800)
+    alone = placement(idle, worker("d0"))
+    assert alone.fetch is None
+    assert placed.predicted_ttft_ns < alone.predicted_ttft_ns
+
+
+def test_over_a_slow_link_a_prefix_is_computed() -> None:
+    holder = worker("p0", speed=SLOW, hit_tokens=800, backlog_tokens=6000)
+    links = LinkEstimates(default_bytes_per_s=1_000.0)
+    placed = placement(holder, worker("p1", speed=SLOW), worker("d0"), links=links)
+    assert placed.fetch is None
+
+
+def test_nothing_is_fetched_to_where_it_is_or_for_few_tokens_or_if_that_is_off() -> None:
+    holder = worker("p0", speed=SLOW, hit_tokens=800)
+    assert placement(holder, worker("d0")).fetch is None
+    near = worker("p1", speed=SLOW, hit_tokens=784)
+    busy = worker("p0", speed=SLOW, hit_tokens=800, backlog_tokens=6000)
+    assert placement(busy, near, worker("d0")).fetch is None
+    idle = worker("p1", speed=SLOW)
+    assert placement(busy, idle, worker("d0"), fetch_tokens_min=0).fetch is None
+
+
+def test_the_last_token_is_computed_even_if_all_is_cached_at_a_peer() -> None:
+    holder = worker("p0", speed=SLOW, hit_tokens=1024, backlog_tokens=6000)
+    placed = placement(holder, worker("p1", speed=SLOW), worker("d0"), tokens=1024)
+    assert placed.fetch_tokens == 1008
+
+
+def test_what_is_copied_arrives_while_the_request_queues() -> None:
+    holder = worker("p0", speed=SLOW, hit_tokens=800, backlog_tokens=6000)
+    queue = worker("p1", speed=SLOW, backlog_tokens=500)
+    pair = (holder.key.worker_id, queue.key.worker_id)
+    found = []
+    for bytes_per_s in (2e8, 1e9, 1e8):  # 250, 50 and 500 ms; the queue takes 270
+        links = LinkEstimates(default_bytes_per_s=1e9, _learned={pair: bytes_per_s})
+        found.append(placement(holder, queue, worker("d0"), links=links))
+    assert {placed.fetch for placed in found} == {holder.key}
+    slow, quick, late = (placed.predicted_ttft_ns for placed in found)
+    assert slow == quick < late
+
+
+def test_a_decode_worker_prefills_in_place_what_a_fetch_leaves_it() -> None:
+    holder = worker("p0", speed=SLOW, hit_tokens=992, backlog_tokens=6000)
+    decode = worker("d0", speed=SLOW)
+    placed = placement(holder, decode)
+    assert (placed.prefill, placed.decode, placed.fetch) == (decode.key, None, holder.key)
+
+
 def test_a_prefix_hit_wins() -> None:
     hit = worker("p1", hit_tokens=800)
     assert place(worker("p0"), hit, worker("d0")) == "p1>d0"
@@ -76,6 +136,7 @@ def test_a_prefix_hit_wins() -> None:
 @pytest.mark.parametrize(("queue", "chosen"), [(700, "p1"), (900, "p0")])
 def test_a_prefix_hit_wins_unless_its_queue_costs_more_seconds(queue: int, chosen: str) -> None:
     policy = {"chunk_tokens": 10_000, "links": LinkEstimates(default_bytes_per_s=1e12)}
+    policy["fetch_tokens_min"] = 0
     hit = worker("p1", hit_tokens=900, backlog_tokens=queue)
     assert place(worker("p0"), hit, worker("d0"), policy=policy) == f"{chosen}>d0"
 
@@ -167,7 +228,8 @@ def test_a_decode_worker_prefills_only_what_is_short_or_mostly_cached(
 
 def test_in_place_costs_the_streams_that_decode_there() -> None:
     busy = worker("d0", running=60, hit_tokens=70)
-    assert place(worker("p0"), worker("d1"), busy, tokens=100) == "p0>d1"
+    alone = {"fetch_tokens_min": 0}
+    assert place(worker("p0"), worker("d1"), busy, tokens=100, policy=alone) == "p0>d1"
 
 
 def test_zero_in_place_tokens_means_always_a_handoff() -> None:

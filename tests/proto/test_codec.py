@@ -114,7 +114,8 @@ def test_the_form_on_disk_is_pinned() -> None:
         ' "tokens": [{"@": "SampledToken", "token_id": 5,'
         ' "logprobs": {"@": "TokenLogprobs", "token": -0.5, "top": [[5, -0.5]]}},'
         ' {"@": "SampledToken", "token_id": 6, "logprobs": null}],'
-        ' "finish": "stop", "cached_tokens": 0}]}'
+        ' "finish": "stop", "cached_tokens": 0, "cached_host_tokens": 0,'
+        ' "cached_peer_tokens": 0}]}'
     )
 
 

@@ -36,7 +36,7 @@ from splitweave.proto.ids import (
     RequestId,
     WorkerKey,
 )
-from splitweave.proto.move import Copy, MoveKind, MoveOrder, MoveReport, Stage
+from splitweave.proto.move import Copy, FetchPlan, MoveKind, MoveOrder, MoveReport, Stage
 from splitweave.proto.requests import Request, SamplingParams
 from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from splitweave.proto.views import Role, WorkerInfo
@@ -170,12 +170,22 @@ class Fleet:
         self.streams.setdefault(request.request_id, Stream(request, expected))
         return request
 
-    def assign(self, at: str, request: Request, handoff: str | None = None) -> MoveOrder | None:
+    def assign(
+        self,
+        at: str,
+        request: Request,
+        handoff: str | None = None,
+        fetch: FetchPlan | None = None,
+    ) -> MoveOrder | None:
         order = None
         if handoff is not None:
             order = self.move_order(request.request_id, at, handoff, MoveKind.HANDOFF)
-        self.post(key_of(at), RequestAssigned(request=request, handoff=order))
+        self.post(key_of(at), RequestAssigned(request=request, handoff=order, fetch=fetch))
         return order
+
+    def fetch_plan(self, source: str, blocks: int) -> FetchPlan:
+        move_id = MoveId(f"m{next(self._moves)}")
+        return FetchPlan(move_id=move_id, source=key_of(source), blocks=blocks)
 
     def ask(
         self,
@@ -184,10 +194,11 @@ class Fleet:
         prompt: list[int],
         max_tokens: int = 8,
         handoff: str | None = None,
+        fetch: FetchPlan | None = None,
         **changes: Any,
     ) -> Stream:
         request = self.request(name, prompt, max_tokens, **changes)
-        self.assign(at, request, handoff)
+        self.assign(at, request, handoff, fetch)
         return self.streams[request.request_id]
 
     def move_order(self, name: str, source: str, target: str, kind: MoveKind) -> MoveOrder:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from fleet import Fleet
 from parts import LIMITS, MS, Network
-from splitweave.proto.move import MoveKind
+from splitweave.proto.move import FetchPlan, MoveKind
 from splitweave.proto.worker_events import MoveOrdered, RequestCancelled
 from splitweave.workers.core import WorkerLimits
 
@@ -20,6 +20,7 @@ LIMITS_FAST = {
     "lease_asks_max": 4,
     "copy_ns": 20 * MS,
     "handover_ns": 15 * MS,
+    "fetch_ns": 25 * MS,
     "resend_ns": 20 * MS,
     "resends_max": 1000,
 }
@@ -78,6 +79,13 @@ def prompt(random: Random) -> list[int]:
     return list(range(start, start + random.randrange(1, 70)))
 
 
+def fetch_plan(fleet: Fleet, seed: int, at: str, workers: str) -> FetchPlan | None:
+    """Often none, often of blocks that nobody has, sometimes from itself."""
+    random = Random(f"fetch {seed}")
+    peer = random.choice([other for other in workers if other != at] if seed % 9 else [at])
+    return fleet.fetch_plan(peer, random.randrange(1, 17)) if random.random() < 0.5 else None
+
+
 def disturb(fleet: Fleet, random: Random, workers: str) -> None:
     """One thing out of the ordinary."""
     name = random.choice(list(fleet.streams))
@@ -112,6 +120,7 @@ def play(seed: int, *, deaths: bool, cancels: bool) -> Fleet:
             prompt(random),
             random.randrange(1, 24),
             handoff,
+            fetch_plan(fleet, seed + number, source, workers),
             arrived_ns=arrived_ns,
         )
         fleet.run(random.randrange(1, 5 * MS))

@@ -8,8 +8,8 @@ import pytest
 from live_pair import Cluster, move, request
 from splitweave.proto.batch import Batch, Chunk, Draw
 from splitweave.proto.gateway_events import TokensEmitted
-from splitweave.proto.ids import BlockId, Incarnation, RequestId, WorkerId, WorkerKey
-from splitweave.proto.move import MoveKind, Stage
+from splitweave.proto.ids import BlockId, Incarnation, MoveId, RequestId, WorkerId, WorkerKey
+from splitweave.proto.move import FetchPlan, MoveKind, Stage
 from splitweave.proto.requests import SamplingParams
 from splitweave.proto.worker_events import MoveOrdered, PeerLost, RequestAssigned
 from splitweave.workers.live import worker as worker_shell
@@ -219,3 +219,33 @@ def test_a_prompt_that_was_evicted_comes_back_from_host_memory_with_equal_tokens
     cached = {c.request_id: c.cached_tokens for c in chunks}
     # All but the last of its full blocks that a token is left to compute in: 11 of 8 tokens.
     assert cached == {"r0": 0, "r1": 0, "r2": 88}
+
+
+def test_a_prefix_fetched_from_a_peer_gives_equal_tokens(
+    cluster: Cluster, pair: tuple[Worker, Worker], engine: TorchEngine
+) -> None:
+    a, b = pair
+    asked = prompt(12, 90)
+    expected = alone(engine, asked, 12, SamplingParams())
+    a.deliver(a._key, [RequestAssigned(request=request("first", asked, 12))])
+    assert cluster.gateway.stream("first") == expected
+    plan = FetchPlan(move_id=MoveId("move-f"), source=a._key, blocks=11)
+    b.deliver(b._key, [RequestAssigned(request=request("second", asked, 12), fetch=plan)])
+    assert cluster.gateway.stream("second") == expected
+    report = cluster.report("move-f")
+    assert (report.kind, report.outcome, report.reason) == (MoveKind.FETCH, Stage.COMMITTED, "")
+    assert (report.blocks, report.transfer_bytes) == (11, 11 * engine.block_bytes)
+    chunks = [c for e in cluster.gateway.of(TokensEmitted) for c in e.chunks]
+    peer = {c.request_id: (c.cached_tokens, c.cached_peer_tokens) for c in chunks}
+    assert peer == {"first": (0, 0), "second": (88, 88)}
+
+
+def test_a_fetch_from_a_worker_that_has_forgotten_is_computed(
+    cluster: Cluster, pair: tuple[Worker, Worker], engine: TorchEngine
+) -> None:
+    a, b = pair
+    asked = prompt(13, 50)
+    plan = FetchPlan(move_id=MoveId("move-f"), source=a._key, blocks=6)
+    b.deliver(b._key, [RequestAssigned(request=request("r", asked, 9), fetch=plan)])
+    assert cluster.gateway.stream("r") == alone(engine, asked, 9, SamplingParams())
+    assert cluster.gateway.workers("r") == [b._key]

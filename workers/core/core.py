@@ -20,6 +20,10 @@ from ...proto.worker_events import (
     BlocksSpilled,
     CopyFailed,
     CopySent,
+    FetchAsked,
+    FetchGranted,
+    FetchOffered,
+    FetchRefused,
     GatewayLost,
     HandoverOffered,
     HostCopyFailed,
@@ -45,6 +49,7 @@ from ...proto.worker_events import (
 from . import moves_source, moves_target, requests
 from .blocks import BlockPool
 from .copies import CopyDesk, KvShape
+from .fetches import FETCH_TIMERS, Fetches
 from .halves import Half, OpenHalf, open_halves, over
 from .holdings import Holdings
 from .host_pool import HostPool
@@ -88,7 +93,8 @@ class WorkerCore:
         self._scheduler = Scheduler(limits, self._holdings, self._host)
         self._dead = DeadPeers(limits.peers_max)
         self._ended = ended = EndedMoves(limits.ended_moves_max)
-        copies = CopyDesk(limits, KvShape(layers, info.block_bytes), self._blocks, self._out)
+        model = KvShape(layers, info.block_bytes)
+        copies = CopyDesk(limits, model, self._blocks, self._out)
         self._sources = moves_source.SourceMoves(
             limits, info.key, self._holdings, copies, ended, self._out
         )
@@ -98,8 +104,9 @@ class WorkerCore:
         self._targets = moves_target.TargetMoves(
             limits, info.key, info.block_tokens, self._scheduler, self._requests, self._out
         )
+        self._fetches = Fetches(limits, info.key, model, self._scheduler, ended, self._out)
         witness = Witness(
-            speed=lambda: self._speed.speed, awaited=self._targets.awaited, lost=self._dead.all
+            speed=lambda: self._speed.speed, awaited=self._awaited, lost=self._dead.all
         )
         self._membership = Membership(info, limits, self._holdings, witness, seed, self._out)
         self._iterations = 0
@@ -140,17 +147,26 @@ class WorkerCore:
         self._targets.check()
         self._requests.check()
         self._host.check()
+        self._fetches.check()
         holders = [
             *self._holdings.all_blocks(),
             *self._sources.blocks_in_flight(),
             *self._targets.shared_blocks(),
             *self._host.held_blocks(),
+            *self._fetches.held_blocks(),
         ]
+        for sequence in self._holdings.waiting.values():
+            known = self._host.arriving(sequence) or self._fetches.arriving(sequence)
+            assert not sequence.arriving or known, f"nothing arrives: {sequence.arriving}"
         for entry in self._flight.entries if self._flight else ():
             assert entry.sequence.in_flight, f"{entry.sequence.request.request_id} not in flight"
             if entry.sequence.gone:
                 holders += entry.sequence.blocks
-        self._blocks.check(holders, self._targets.lent_blocks())
+        lent = [*self._targets.lent_blocks(), *self._fetches.lent_blocks()]
+        self._blocks.check(holders, lent)
+
+    def _awaited(self) -> tuple[WorkerKey, ...]:
+        return tuple(dict.fromkeys([*self._targets.awaited(), *self._fetches.awaited()]))
 
     def _take(self, event: WorkerEvent, now_ns: int) -> None:
         match event:
@@ -204,20 +220,26 @@ class WorkerCore:
         match event:
             case IterationDone():
                 self._finish_iteration(event, now_ns)
+            case TimerFired():
+                self._tick(event, now_ns)
+            case _ if self._fetches.copy_ended(event, now_ns):
+                pass
             case CopySent(copy_id=copy_id, transfer_bytes=transfer_bytes):
                 self._sources.copy_sent(copy_id, transfer_bytes, now_ns)
             case CopyFailed(copy_id=copy_id, reason=reason):
                 self._sources.copy_failed(copy_id, reason, now_ns)
             case BlocksLanded():
                 self._targets.landed(event, now_ns)
-            case TimerFired():
-                self._tick(event, now_ns)
 
     def _hear(self, event: PeerEvent, now_ns: int) -> None:
-        """A peer speaks about a move."""
+        """A peer speaks about a fetch or a move."""
         # A fenced one that still lives may give it up: the ack frees its blocks.
         if _sender(event) in self._dead and not isinstance(event, MoveAborted):
             return
+        if not self._fetches.hear(event, now_ns):
+            self._hear_of_move(event, now_ns)
+
+    def _hear_of_move(self, event: PeerEvent, now_ns: int) -> None:
         match event:
             case LeaseAsked():
                 self._targets.asked(event, now_ns)
@@ -237,6 +259,8 @@ class WorkerCore:
                 self._sources.acked(event, now_ns)
             case AbortAcked():
                 self._targets.acked(event, now_ns)
+            case FetchAsked() | FetchOffered() | FetchGranted() | FetchRefused():
+                raise AssertionError(f"a fetch's word was not taken: {event}")
 
     def _tick(self, event: TimerFired, now_ns: int) -> None:
         kind, subject = event.key.kind, event.key.subject
@@ -248,6 +272,8 @@ class WorkerCore:
             self._sources.next_paced(now_ns)
         elif kind == requests.TIMER:
             self._requests.tick(RequestId(subject), now_ns)
+        elif kind in FETCH_TIMERS:
+            self._fetches.tick(kind, MoveId(subject), now_ns)
         elif event.key == HEARTBEAT:
             self._membership.beat(now_ns)
         elif event.key == REGISTER:
@@ -265,6 +291,8 @@ class WorkerCore:
             reason = FinishReason.ERROR
         if reason is not None:
             self._requests.finish(sequence, reason, now_ns)
+        elif event.fetch is not None and event.fetch.source not in self._dead:
+            self._fetches.begin(sequence, event.fetch, now_ns)
 
     def _bury(self, key: WorkerKey, now_ns: int) -> None:
         """That incarnation is dead: its moves end, its late words are void.
@@ -277,6 +305,7 @@ class WorkerCore:
         self._dead.add(key)
         self._sources.peer_lost(key, now_ns)
         self._targets.peer_lost(key, now_ns)
+        self._fetches.peer_lost(key, now_ns)
 
     def _finish_iteration(self, event: IterationDone, now_ns: int) -> None:
         flight = self._flight
@@ -336,5 +365,9 @@ def _sender(event: PeerEvent) -> WorkerKey:
             return event.source
         case LeaseOpened() | LeaseRefused() | MoveCommitted():
             return event.target
+        case FetchAsked() | FetchGranted():
+            return event.target
+        case FetchOffered() | FetchRefused():
+            return event.source
         case MoveAborted() | AbortAcked():
             return event.peer

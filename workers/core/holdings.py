@@ -62,6 +62,8 @@ class Holdings:
         if sequence.cached_tokens is None:
             sequence.cached_tokens = min(sequence.computed, sequence.request.prompt_tokens)
             sequence.host_tokens = min(sequence.host_tokens, sequence.cached_tokens)
+            own = sequence.cached_tokens - sequence.host_tokens
+            sequence.peer_tokens = min(sequence.peer_tokens, own)
         del self.waiting[sequence.request.request_id]
         self._run(sequence)
 

@@ -230,6 +230,10 @@ class HostTier:
 
     # ---- integrity
 
+    def arriving(self, sequence: Sequence) -> bool:
+        """Whether a restore that is under way will end the request's wait."""
+        return HostCopyId(sequence.arriving) in self._restores
+
     def held_blocks(self) -> Iterator[BlockId]:
         """Each device block once per copy that holds it."""
         for spill in self._spills.values():

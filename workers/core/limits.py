@@ -41,6 +41,8 @@ class WorkerLimits:
     lease_ask_ns: a source asks, offers and aborts again after this long, > 0.
     lease_asks_max: unanswered asks before a source gives up, >= 1.
     copy_ns: a source gives up when no copy in flight ends for this long, > 0.
+    fetch_ns: a waiting request gives up the fetch of its prefix after this long and
+        computes it, > 0. High: a lost peer is a long wait. Low: long prefixes never come.
     handover_ns: a stopped source waits this long for the commit, then runs on, > 0.
         High: a lost target is a long gap in the stream. Low: needless double work.
     handover_blocks_max: a migration stops its source when at most this many blocks
@@ -85,6 +87,7 @@ class WorkerLimits:
     lease_ask_ns: int = 100 * MS
     lease_asks_max: int = 10
     copy_ns: int = 2_000 * MS
+    fetch_ns: int = 2_000 * MS
     handover_ns: int = 2_000 * MS
     handover_blocks_max: int = 2
     copy_bytes_min: int = 1024 * 1024

@@ -211,4 +211,6 @@ def _chunk(
         tokens=tokens,
         finish=finish,
         cached_tokens=sequence.cached_tokens or 0,
+        cached_host_tokens=sequence.host_tokens,
+        cached_peer_tokens=sequence.peer_tokens,
     )

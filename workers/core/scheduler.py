@@ -48,7 +48,7 @@ class Scheduler:
         self._limits = limits
         self._holdings = holdings
         self._host = host
-        self._blocks = holdings.blocks
+        self.blocks = holdings.blocks
         # The head of the queue that did not fit, and how many available blocks it needs.
         self._blocked: tuple[RequestId, int] | None = None
 
@@ -65,7 +65,7 @@ class Scheduler:
     def fits_soon(self, sequence: Sequence) -> bool:
         """Whether the head of the queue will likely be in the next iteration."""
         need = sequence.blocks_for(sequence.known) + self._limits.watermark_blocks
-        return self._holdings.slots_free > 0 and self._blocks.available >= need
+        return self._holdings.slots_free > 0 and self.blocks.available >= need
 
     def restore_ahead(self, now_ns: int) -> None:
         """Begins to bring back from host memory what the next requests will need."""
@@ -73,7 +73,7 @@ class Scheduler:
         for sequence in waiting:
             alone = not self._holdings.running and sequence.request.request_id == self._head
             watermark = 0 if alone else self._limits.watermark_blocks
-            self._host.restore(sequence, self._blocks.available - watermark, now_ns)
+            self._host.restore(sequence, self.blocks.available - watermark, now_ns)
 
     @property
     def _head(self) -> RequestId:
@@ -84,7 +84,7 @@ class Scheduler:
         wanted = self._limits.watermark_blocks
         if self._blocked is not None and self._blocked[0] in self._holdings.waiting:
             wanted = max(wanted, self._blocked[1])
-        return self._blocks.available - count >= wanted
+        return self.blocks.available - count >= wanted
 
     def _plan_running(self, plan: Plan) -> None:
         decodes: list[Sequence] = []
@@ -108,12 +108,12 @@ class Scheduler:
         missing = count - len(sequence.blocks)
         if missing <= 0:
             return True
-        if count > self._blocks.total:
+        if count > self.blocks.total:
             plan.unfit.append(sequence)
             return False
-        while self._blocks.available < missing:
+        while self.blocks.available < missing:
             victim = self._latest()
-            swapped = self._blocks.available + self._host.coming >= missing
+            swapped = self.blocks.available + self._host.coming >= missing
             if swapped or victim is None or victim is sequence:
                 plan.stalled = True
                 return False
@@ -144,7 +144,7 @@ class Scheduler:
         holdings = self._holdings
         while holdings.waiting and plan.budget > 0 and holdings.slots_free > 0:
             sequence = next(iter(holdings.waiting.values()))
-            if sequence.blocks_for(sequence.known) > self._blocks.total:
+            if sequence.blocks_for(sequence.known) > self.blocks.total:
                 plan.unfit.append(sequence)
                 return
             if sequence.arriving:
@@ -159,16 +159,16 @@ class Scheduler:
     def _fitting_hits(self, sequence: Sequence) -> tuple[BlockId, ...] | None:
         """The cached prefix, leaving at least one token to compute; None if there is no room."""
         request_id = sequence.request.request_id
-        available = self._blocks.available
+        available = self.blocks.available
         alone = not self._holdings.running
         if not alone and self._blocked is not None:
             blocked_id, needed = self._blocked
             if blocked_id == request_id and available < needed:
                 return None
-        hits = self._blocks.lookup(sequence.hashes, (sequence.known - 1) // sequence.block_tokens)
+        hits = self.blocks.lookup(sequence.hashes, (sequence.known - 1) // sequence.block_tokens)
         fresh = sequence.blocks_for(sequence.known) - len(hits)
         watermark = 0 if alone else self._limits.watermark_blocks
-        needed = self._blocks.unheld(hits) + fresh + watermark
+        needed = self.blocks.unheld(hits) + fresh + watermark
         if available < needed:
             self._blocked = (request_id, needed)
             return None

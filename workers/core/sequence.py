@@ -37,6 +37,7 @@ class Sequence:
         "move_id",
         "order",
         "outputs",
+        "peer_tokens",
         "phase",
         "request",
         "resends",
@@ -59,6 +60,7 @@ class Sequence:
         self.arriving: str = ""  # the copy that brings cached blocks; it waits for its end
         self.restored = False  # host memory was asked since it was last admitted
         self.host_tokens = 0  # of its prefix, back from host memory
+        self.peer_tokens = 0  # of its prefix, fetched from a peer
         self.drawn = 0  # tokens drawn on this worker
         self.in_flight = False
         self.gone = False  # dropped; if in flight, its blocks wait for the iteration's end

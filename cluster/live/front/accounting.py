@@ -9,6 +9,7 @@ NS_PER_S = 1e9
 KINDS = {
     MoveKind.HANDOFF: pb.MOVE_KIND_HANDOFF,
     MoveKind.MIGRATION: pb.MOVE_KIND_MIGRATION,
+    MoveKind.FETCH: pb.MOVE_KIND_FETCH,
 }
 
 
@@ -25,7 +26,7 @@ def accounting(account: StreamAccount, emitted_before: int = 0) -> pb.Accounting
         e2e_s=_since(account.arrived_ns, account.last_token_ns),
         handoff_bytes=handoff_bytes,
         handoff_hidden_share=hidden_bytes / handoff_bytes if handoff_bytes else 0.0,
-        migrations=len(committed) - len(handoffs),
+        migrations=sum(move.kind is MoveKind.MIGRATION for move in committed),
         moves=_moves(account),
     )
 

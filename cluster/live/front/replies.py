@@ -76,7 +76,10 @@ class Replies:
     def finished(self, item: EndStream) -> pb.GenerateReply:
         """The last reply, with the stream's account."""
         reply = self.ended(item.finish)
-        reply.finished.usage.cached_tokens = item.account.cached_tokens
+        usage = reply.finished.usage
+        usage.cached_tokens = item.account.cached_tokens
+        usage.cached_host_tokens = item.account.cached_host_tokens
+        usage.cached_peer_tokens = item.account.cached_peer_tokens
         reply.finished.accounting.CopyFrom(accounting(item.account, len(self._request.emitted)))
         return reply
 

@@ -52,6 +52,19 @@ def test_no_break_loses_or_repeats_a_token(breaks: list[int], batch: int, overla
     assert sut.result.text == "".join(f"{index}," for index in range(len(TOKENS)))
 
 
+def test_each_resume_has_a_higher_number_than_the_one_before() -> None:
+    """By which the service tells the call that listens now from a late double."""
+    sut = machine()
+    sut.take(tokens(0, 2))
+    numbers = []
+    for _ in range(3):
+        sut.failed(Unavailable("broken"), 0.0)
+        method, message = sut.call()
+        assert method == "Resume"
+        numbers.append(message.resumes)
+    assert numbers == [1, 2, 3]
+
+
 def test_a_gap_is_a_broken_stream_and_nothing_of_it_is_taken() -> None:
     sut = machine()
     sut.take(tokens(0, 2))

@@ -40,6 +40,7 @@ def environment(tree: Path) -> dict[str, str]:
         "PYTHONPATH": str(tree.parent),
         "PYTHONSAFEPATH": "1",
         "COLUMNS": "240",  # no seed's line is broken
+        "CI": "1",  # Hypothesis then takes no slow machine for a failure
     }
 
 

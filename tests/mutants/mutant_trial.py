@@ -170,6 +170,8 @@ def _seen_by_tests(ended: Ended) -> tuple[Fate, str]:
     if failed is None:
         return Fate.UNFIT, f"pytest exits with {status}:\n{ended.output[-2000:]}"
     test, why = failed.groups(default="")
+    if "FailedHealthCheck" in why or "DeadlineExceeded" in why:
+        return Fate.UNFIT, f"{test}: {why}"  # a slow machine, not the bug
     return Fate.CAUGHT, f"{test} (hangs)" if "Timeout" in why else test
 
 

@@ -10,7 +10,7 @@ from mutant import BadMutant, Mutant, load_mutants
 MUTANTS = load_mutants()
 LAYERS = (
     "client", "cluster/core", "cluster/live/front", "kernels/cpu", "proto", "workers/core",
-    "workers/models",
+    "workers/live/transport", "workers/models",
 )  # fmt: skip
 MUTANT = """
 [[mutant]]

@@ -102,12 +102,9 @@ def test_all_caught_is_success(tree: list[str]) -> None:
     assert run.main([*tree, "caught"]) == 0
 
 
-def test_a_hang_is_a_catch_and_its_process_ends(
-    tree: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run.main([*tree, "--timeout", "6", "endless"]) == 0
+def test_a_hang_is_a_catch(tree: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*tree, "--timeout", "4", "endless"]) == 0
     assert "tests that hang" in capsys.readouterr().out
-    assert not psutil.pid_exists(int((tmp_path / "hangs").read_text()))
 
 
 def test_commands_that_fail_without_any_bug_try_no_mutant(

@@ -119,7 +119,9 @@ def cache() -> KvCache:
 
 def gloo(store: PairStore, rank: int) -> Pair:
     """A bare group, posted to directly: no thread, no header, no checksum of ours."""
-    rendezvous = Rendezvous(store=store, rank=rank, timeout_s=10.0, slots=1, slot_bytes=16)
+    rendezvous = Rendezvous(
+        store=store, rank=rank, timeout_s=10.0, slots=1, slot_bytes=16, name="bare"
+    )
     return GlooBackend(HOST).open(rendezvous)
 
 

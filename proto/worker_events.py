@@ -289,6 +289,13 @@ class HostCopyFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransportStuck:
+    """A call that moves KV never returns: only a new process gets rid of it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted:
     """First event of a core's life; it registers and starts its heartbeat."""
 
@@ -327,5 +334,6 @@ WorkerEvent = (
     | BlocksSpilled
     | BlocksRestored
     | HostCopyFailed
+    | TransportStuck
     | TimerFired
 )

@@ -72,6 +72,14 @@ class CopyTrouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StuckTransport:
+    """A worker finds that a call of its KV transport never returns."""
+
+    at_ns: int
+    worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerRestart:
     """The controller dies, and comes back knowing nothing."""
 
@@ -180,6 +188,7 @@ Fault = (
     | Cut
     | SlowLink
     | CopyTrouble
+    | StuckTransport
     | ControllerRestart
     | GatewayCrash
     | Migrate

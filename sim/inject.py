@@ -5,6 +5,7 @@ from typing import Any
 
 from ..proto.cluster_events import DrainAsked, MigrateAsked, RoleAsked
 from ..proto.ids import RequestId, WorkerId, WorkerKey
+from ..proto.worker_events import TransportStuck
 from .clock import to_ns
 from .coverage import FAULTS
 from .faults import (
@@ -23,6 +24,7 @@ from .faults import (
     Migrate,
     SlowLink,
     StageFault,
+    StuckTransport,
     SwitchRole,
 )
 from .links import LinkTrouble
@@ -76,7 +78,7 @@ class Injector:
                 self._hurt_party(fault)
 
     def _hurt_party(
-        self, fault: Crash | Freeze | ControllerRestart | GatewayCrash | FullMemory
+        self, fault: Crash | Freeze | StuckTransport | ControllerRestart | GatewayCrash | FullMemory
     ) -> None:
         world = self._world
         match fault:
@@ -85,6 +87,8 @@ class Injector:
                 self._later(fault.down_ns, world.start_worker, worker_id)
             case Freeze():
                 self._freeze(fault)
+            case StuckTransport(worker_id=worker_id):
+                self._stick(worker_id)
             case ControllerRestart():
                 world.kill_controller()
                 self._later(fault.down_ns, world.start_controller, None)
@@ -124,6 +128,11 @@ class Injector:
         self._later(fault.for_ns, world.thaw_worker, party.key)
         if fault.killed_ns is not None:
             self._later(fault.for_ns + fault.killed_ns, self._kill_thawed, party.key)
+
+    def _stick(self, worker_id: WorkerId) -> None:
+        party = self._world.mail.workers.get(worker_id)
+        if party is not None:
+            party.shell.post(TransportStuck(reason="drawn"))
 
     def _kill_thawed(self, key: WorkerKey) -> None:
         if self._world.mail.living(key) is not None:

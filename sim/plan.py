@@ -27,6 +27,7 @@ from .faults import (
     Migrate,
     SlowLink,
     StageFault,
+    StuckTransport,
     SwitchRole,
 )
 from .network import PartyName, Trouble
@@ -69,6 +70,7 @@ def draw_plan(
     plan += [dice.partition() for _ in dice.upto(spec.partitions)]
     plan += [dice.kind_loss() for _ in dice.upto(spec.kind_losses)]
     plan += [dice.full_memory() for _ in dice.upto(spec.full_memories)]
+    plan += [dice.stuck() for _ in dice.upto(spec.stuck_transports)]
     return sorted(plan, key=lambda fault: fault.at_ns)
 
 
@@ -137,6 +139,9 @@ class _Dice:
             fail=0.5 * self._random.random(), damage=0.5 * self._random.random(),
             told_late_ns_max=self._random.choice((0, self._ns(0.0, 0.3), self._ns(0.0, 3.0))),
         )  # fmt: skip
+
+    def stuck(self) -> StuckTransport:
+        return StuckTransport(at_ns=self._at_ns(), worker_id=self._worker())
 
     def stage(self) -> StageFault:
         half = self._random.choice(STAGES)

@@ -157,6 +157,7 @@ class FaultSpec:
     cuts: Count = 0
     slow_links: Count = 0
     copy_troubles: Count = 0
+    stuck_transports: Count = 0
     controller_restarts: Count = 0
     gateway_crashes: Count = 0
     migrations: Count = 0

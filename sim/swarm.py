@@ -35,6 +35,7 @@ KINDS: dict[str, int] = {
     "partitions": 3,
     "kind_losses": 6,
     "full_memories": 3,
+    "stuck_transports": 2,
 }
 
 

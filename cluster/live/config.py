@@ -197,6 +197,29 @@ class TransportConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class NcclConfig:
+    """How workers with `device = "cuda"` move KV."""
+
+    pairs_max: int = Field(
+        default=16,
+        ge=2,
+        le=1024,
+        description="Pairs of one worker with others, half of them to send; each takes 50-100 MB "
+        "of GPU memory. An idle one makes room for the next.",
+    )
+    ctas_max: Positive = Field(
+        default=4,
+        le=32,
+        description="Thread blocks of one pair; what copies take, the model's kernels do not have.",
+    )
+    abort_stuck_s: Seconds = Field(
+        default=10.0,
+        description="A pair that cannot be given up in that time, seconds, has the worker start "
+        "again.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RayConfig:
     """Where the actors run."""
 
@@ -221,6 +244,7 @@ class ClusterConfig:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
+    nccl: NcclConfig = field(default_factory=NcclConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     record: str = Field(
         default="",

@@ -18,6 +18,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("[gateway]", config.GatewayConfig),
     ("[controller]", config.ControllerConfig),
     ("[transport]", config.TransportConfig),
+    ("[nccl]", config.NcclConfig),
     ("[ray]", config.RayConfig),
 )
 

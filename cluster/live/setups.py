@@ -1,7 +1,7 @@
 """From the operator's config to what each actor is constructed with."""
 
 from ...proto.ids import GatewayId, WorkerId
-from ...workers.live.setup import WorkerLimits, WorkerSetup
+from ...workers.live.setup import NcclLimits, WorkerLimits, WorkerSetup
 from ..core.limits import ClusterLimits, GatewayLimits
 from ..policy.placement import SLO
 from ..policy.predicted_seconds import PredictedSeconds
@@ -98,6 +98,11 @@ def worker_setup(config: ClusterConfig, pool: PoolConfig, worker_id: WorkerId) -
         block_tokens=budgets.block_tokens,
         record=config.record,
         same_host=config.transport.same_host,
+        nccl=NcclLimits(
+            pairs_max=config.nccl.pairs_max,
+            ctas_max=config.nccl.ctas_max,
+            abort_stuck_s=config.nccl.abort_stuck_s,
+        ),
     )
 
 

@@ -29,6 +29,7 @@ KINDS = {
     "cuts": faults.Cut,
     "slow_links": faults.SlowLink,
     "copy_troubles": faults.CopyTrouble,
+    "stuck_transports": faults.StuckTransport,
     "controller_restarts": faults.ControllerRestart,
     "gateway_crashes": faults.GatewayCrash,
     "migrations": faults.Migrate,

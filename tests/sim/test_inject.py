@@ -71,6 +71,12 @@ def test_a_frozen_worker_may_be_killed_soon_after_its_thaw() -> None:
     hurt.finish()
 
 
+def test_a_worker_whose_transport_is_stuck_ends_itself_and_comes_back_as_its_next_life() -> None:
+    hurt = Hurt(faults.StuckTransport(at_ns=S, worker_id=DECODE))
+    assert [_incarnation(hurt.at(s)) for s in (0.999, 1.0, 1.499, 1.5)] == [1, None, None, 2]
+    hurt.finish()
+
+
 def test_a_freeze_of_a_dead_worker_does_not_touch_its_next_life() -> None:
     crash = faults.Crash(at_ns=S, worker_id=DECODE, noticed_ns=MS, down_ns=S)
     freeze = faults.Freeze(at_ns=S + MS, worker_id=DECODE, for_ns=S, killed_ns=2 * S)

@@ -9,6 +9,7 @@ from splitweave.proto.worker_events import (
     PeerLost,
     RoleAssigned,
     StreamAcked,
+    TransportStuck,
     ViewAsked,
     WorkerStarted,
 )
@@ -150,6 +151,11 @@ def test_a_worker_that_hears_of_its_own_death_ends_its_process(later: int) -> No
     solo = registered()
     own = solo.core.info.key
     assert solo.step(PeerLost(key=key_of(own.worker_id, own.incarnation + later))) == [EndProcess()]
+
+
+def test_a_worker_whose_transport_is_stuck_ends_its_process() -> None:
+    """No call of this process gets rid of it, and the next life has a GPU to itself."""
+    assert registered().step(TransportStuck(reason="abort of a>b did not return")) == [EndProcess()]
 
 
 def test_the_death_of_an_earlier_life_is_no_reason_to_end() -> None:

@@ -42,6 +42,7 @@ from ...proto.worker_events import (
     ResendAsked,
     RoleAssigned,
     StreamAcked,
+    TransportStuck,
     ViewAsked,
     WorkerEvent,
     WorkerStarted,
@@ -64,7 +65,7 @@ from .sequence import Sequence
 from .speed import SpeedMeter
 
 ListenerEvent = RequestCancelled | StreamAcked | ListenerChanged | ResendAsked | GatewayLost
-OwnEvent = IterationDone | CopySent | CopyFailed | BlocksLanded | TimerFired
+OwnEvent = IterationDone | CopySent | CopyFailed | BlocksLanded | TransportStuck | TimerFired
 
 
 class _Flight(NamedTuple):
@@ -189,7 +190,10 @@ class WorkerCore:
                 self._heed(event, now_ns)
             case PeerLost(key=key):
                 self._bury(key, now_ns)
-            case IterationDone() | CopySent() | CopyFailed() | BlocksLanded() | TimerFired():
+            case (
+                IterationDone() | CopySent() | CopyFailed() | BlocksLanded() | TransportStuck()
+                | TimerFired()
+            ):  # fmt: skip
                 self._end(event, now_ns)
             case BlocksSpilled() | BlocksRestored() | HostCopyFailed():
                 self._host.take(event, now_ns)
@@ -222,6 +226,8 @@ class WorkerCore:
                 self._finish_iteration(event, now_ns)
             case TimerFired():
                 self._tick(event, now_ns)
+            case TransportStuck():
+                self._out.put(EndProcess())
             case _ if self._fetches.copy_ended(event, now_ns):
                 pass
             case CopySent(copy_id=copy_id, transfer_bytes=transfer_bytes):

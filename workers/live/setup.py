@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from ...proto.ids import WorkerId
 from ...proto.views import Role
 from ..core.limits import WorkerLimits
+from .nccl_limits import NcclLimits
 
-__all__ = ["WorkerLimits", "WorkerSetup"]
+__all__ = ["NcclLimits", "WorkerLimits", "WorkerSetup"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +29,4 @@ class WorkerSetup:
     block_tokens: int
     record: str
     same_host: str = "auto"  # or "network"
+    nccl: NcclLimits = NcclLimits()

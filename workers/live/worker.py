@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import ray
-import torch
 from ray.exceptions import RayError
 
 from ...proto.cluster_events import MoveEnded
@@ -31,7 +30,7 @@ from ...proto.ids import Incarnation, WorkerId, WorkerKey
 from ...proto.move import Copy
 from ...proto.timers import ClearTimer, SetTimer
 from ...proto.views import WorkerInfo
-from ...proto.worker_events import PeerLost, WorkerStarted
+from ...proto.worker_events import PeerLost, TransportStuck, WorkerStarted
 from ..core.core import WorkerCore
 from .copier import Copier
 from .core_shell import CoreShell
@@ -44,7 +43,8 @@ from .peers import Peers
 from .post import Post, worker_name
 from .recording import open_recorder
 from .setup import WorkerSetup
-from .transport import Endpoint, ParcelHeader, Transport, Ways, cpu_ways, network_ways
+from .transport import Endpoint, ParcelHeader, Transport
+from .transport_parts import transport_parts
 from .warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ class Worker:
             self._host = HostMemory(engine, setup.host_blocks, setup.device)
             block_ns = self._host.measure_block_ns()
             self._speed = replace(self._speed, restore_block_ns=block_ns)
-        self._transport = Transport(self._key, _address(), self._announce, _ways(setup))
+        ways, limits = transport_parts(setup, _address(), self._stuck)
+        self._transport = Transport(self._key, _address(), self._announce, ways, limits)
         self._endpoint = self._transport.endpoint
         return engine
 
@@ -200,6 +201,10 @@ class Worker:
         else:
             self._copier.start(copy, endpoint)
 
+    def _stuck(self, reason: str) -> None:
+        """From a transport thread."""
+        self._thread.call_soon(self._take, [TransportStuck(reason=reason)])
+
     def _announce(self, target: Endpoint, header: ParcelHeader, copies: Sequence[Copy]) -> None:
         """From a transport thread: tell the target what is coming. Raises ConnectionError."""
         handle = self._post.handle(worker_name(target.worker.worker_id))
@@ -215,15 +220,6 @@ def _end_fenced(key: WorkerKey) -> NoReturn:
     """We were taken for dead, and nobody listens to this life: Ray starts the next one."""
     log.critical("fenced worker=%s: ending", key)
     os._exit(1)
-
-
-def _ways(setup: WorkerSetup) -> Ways:
-    """NCCL between GPUs; between CPUs gloo, or memory on one machine."""
-    if setup.device == "cuda":
-        from .transport.nccl import NcclBackend
-
-        return Ways(NcclBackend(torch.device(setup.device)), None, "")
-    return cpu_ways(_address()) if setup.same_host == "auto" else network_ways(_address())
 
 
 def _address() -> str:

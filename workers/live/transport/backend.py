@@ -38,7 +38,7 @@ class Rendezvous:
 
     One that was used holds stale keys: gloo's rank 1 is then refused and rank 0
     hangs for several timeouts. `slots` messages of at most `slot_bytes` may be
-    posted at once; both ranks have the same `slot_bytes`.
+    posted at once; both ranks have the same `slot_bytes`, and the pair's `name`.
     """
 
     store: PairStore
@@ -46,6 +46,7 @@ class Rendezvous:
     timeout_s: float
     slots: int
     slot_bytes: int
+    name: str
 
 
 class Pending(Protocol):

@@ -25,12 +25,14 @@ class Inbound:
         self._backend = backend
         self._limits = limits
         self._chunk_bytes = first.chunk_bytes
+        name = store_prefix(first.source, first.pairing, first.pair_nonce)
         rendezvous = Rendezvous(
-            store=store.pair_store(store_prefix(first.source, first.pairing, first.pair_nonce)),
+            store=store.pair_store(name),
             rank=TARGET_RANK,
             timeout_s=limits.open_timeout_s,
             slots=limits.in_flight_max,
             slot_bytes=first.chunk_bytes,
+            name=name,
         )
         self.loop: PairLoop[InParcel] = PairLoop(
             f"kv-receive {first.source}",

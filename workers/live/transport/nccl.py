@@ -1,94 +1,115 @@
-"""Pairs over NCCL: between GPU memories. Written from NCCL's and torch's documents, never run.
+"""Pairs over NCCL: between GPU memories. What of it is not NCCL runs on any machine.
 
 Traps it is built around: a dead peer is not reported, so every wait polls with
 a deadline; a wait on the host only orders streams; an aborted operation
 returns as if it had gone well, so a cancelled pair says no from then on, and
-the checksum is the last word; `abort()` itself may hang, so it gets a thread
-of its own. Each pair takes 50-100 MB of GPU memory: keep `pairs_max` low.
+the checksum is the last word; an abort may hang, so a watchdog bounds it and
+has the worker start again; every communicator takes 50-100 MB of the GPU, so
+there are `pairs_max` of them and no more; the GPU may use a chunk until the
+abort is through, so it is kept until then.
+
+    pair's thread ── post ──► dispatcher ── launch ──► communicator
+        │  polls the launch                                ▲ abort
+        └─ cancel, close ───► watchdog ────────────────────┘
 """
 
-import os
 import threading
 import time
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..nccl_limits import NcclLimits
 from .backend import Checksum, Pair, PairError, PairStore, Pending, Rendezvous
+from .copy_stream import CopyStream
+from .nccl_comm import Communicators, NcclCommunicators, Verb, require_nccl
+from .nccl_dispatch import Dispatcher, DispatcherFull, Line, Posted
+from .nccl_watchdog import OnStuck, Watchdog
 from .ring import Ring
 
 POLL_S = 0.0002
-# Copies need few blocks of threads; the rest of the GPU computes.
-CTAS_MAX = 4
 # Odd, so that multiplying by it loses nothing modulo 2**64.
 MIX = -7046029254386353131
 
 
 class NcclBackend:
-    """All pairs of one GPU. Launches are serialised: NCCL wants one order per device.
+    """All pairs of one device.
 
-    Raises RuntimeError if torch has no NCCL.
+    `on_stuck` is called, once and from a thread of its own, when NCCL hangs in
+    a way that only a new process cures. Raises RuntimeError if torch has no NCCL.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        # Before the first group: torch's default is to end the process on a late
-        # operation, and its watchdog must not act where our deadlines do.
-        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
-        os.environ.setdefault("TORCH_NCCL_ENABLE_MONITORING", "0")
-        os.environ.setdefault("NCCL_LAUNCH_ORDER_IMPLICIT", "1")
-        if not torch.distributed.is_nccl_available():
-            raise RuntimeError("this torch has no NCCL")
-        self._launcher = Launcher(device, threading.Lock())
+    def __init__(
+        self,
+        device: torch.device,
+        on_stuck: OnStuck,
+        limits: NcclLimits | None = None,
+        communicators: Communicators | None = None,
+    ) -> None:
+        self._limits = limits or NcclLimits()
+        if communicators is None:
+            require_nccl()
+        self._stream = CopyStream(device)
+        self._device = device
+        self._communicators = communicators or NcclCommunicators(self._stream, self._limits)
+        self._dispatcher = Dispatcher(self._limits.group_max, self._limits.queue_len_max)
+        self._watchdog = Watchdog(self._limits.abort_stuck_s, on_stuck)
+        self._places = threading.Semaphore(self._limits.pairs_max)
 
     def open(self, rendezvous: Rendezvous) -> Pair:
-        """See PairBackend. Raises PairError."""
-        from torch.distributed import ProcessGroupNCCL
-
-        options = ProcessGroupNCCL.Options()
-        options._timeout = timedelta(seconds=rendezvous.timeout_s)  # noqa: SLF001
-        options.config.min_ctas = 1
-        options.config.max_ctas = CTAS_MAX
-        store = rendezvous.store
-        try:
-            group: Any = ProcessGroupNCCL(store.torch_store, rendezvous.rank, 2, options)
-            with torch.cuda.device(self._launcher.device):
-                group.eager_connect_single_device(self._launcher.device)
-        except (RuntimeError, OSError) as error:
+        """See PairBackend. Waits for a place among `pairs_max` while an idle pair makes room."""
+        store, name = rendezvous.store, rendezvous.name
+        if not self._places.acquire(timeout=rendezvous.timeout_s):
             store.forget()
-            raise PairError(f"cannot open: {error}") from error
+            raise PairError(f"all pairs are busy, pairs_max ({self._limits.pairs_max})")
+        try:
+            with self._watchdog.bound(f"open of {name}", self._limits.open_stuck_s):
+                communicator = self._communicators.open(rendezvous)
+        except PairError:
+            store.forget()
+            self._places.release()
+            raise
+        line = Line(name, communicator)
+        self._stream.enter()  # the pair's thread: all its copying happens there
         ring = Ring(rendezvous.slots, rendezvous.slot_bytes, self._allocate)
-        return NcclPair(group, 1 - rendezvous.rank, store, ring, self._launcher)
+        return NcclPair(line, store, ring, self._dispatcher, self._leave)
 
     def checksum(self) -> Checksum:
         """See `PositionSum`: on the GPU, as the bytes never visit the host."""
         return PositionSum()
 
+    def close(self, timeout_s: float) -> None:
+        """End its threads, once no pair is left."""
+        self._dispatcher.close(timeout_s)
+        self._watchdog.close(timeout_s)
+
     def _allocate(self, size_bytes: int) -> Tensor:
-        return torch.empty(size_bytes, dtype=torch.uint8, device=self._launcher.device)
+        return torch.empty(size_bytes, dtype=torch.uint8, device=self._device)
+
+    def _leave(self, line: Line, *, in_haste: bool) -> None:
+        after_s = 0.0 if in_haste else self._limits.linger_s
+        self._watchdog.abort(line, self._places.release, after_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Launcher:
-    """What all pairs of a device share."""
+class Leave(Protocol):
+    """What a pair calls once, to be rid of its communicator."""
 
-    device: torch.device
-    lock: threading.Lock
+    def __call__(self, line: Line, *, in_haste: bool) -> None: ...
 
 
 class NcclPair:
-    """One side of a pair. NCCL has no tags: both sides' order is what matches chunks."""
+    """One side of a pair. `leave` frees its communicator, in another thread."""
 
     def __init__(
-        self, group: Any, peer: int, store: PairStore, ring: Ring, launcher: Launcher
+        self, line: Line, store: PairStore, ring: Ring, dispatcher: Dispatcher, leave: Leave
     ) -> None:
-        self._group = group
-        self._peer = peer
+        self._line = line
         self._store = store
         self._ring = ring
-        self._launcher = launcher
+        self._dispatcher = dispatcher
+        self._leave = leave
+        self._lock = threading.Lock()
         self._cancelled = threading.Event()
 
     @property
@@ -102,60 +123,72 @@ class NcclPair:
 
     def send(self, place: Tensor, number: int) -> Pending:
         """See Pair."""
-        return self._post("send", place, number)
+        return self._post(Verb.SEND, place, number)
 
     def recv(self, place: Tensor, number: int) -> Pending:
         """See Pair."""
-        return self._post("recv", place, number)
+        return self._post(Verb.RECV, place, number)
 
     def release(self, number: int) -> None:
         """See Pair. Nothing: a later message of that slot follows on the same stream."""
 
     def cancel(self) -> None:
         """See Pair."""
-        group = self._group
-        if group is not None and not self._cancelled.is_set():
-            self._cancelled.set()
-            threading.Thread(target=group.abort, name="kv-abort", daemon=True).start()
+        self._end(in_haste=True)
 
     def close(self) -> None:
-        """See Pair."""
-        self._group = None
+        """See Pair. Aborting is the one way to leave that needs nobody else."""
+        self._end(in_haste=False)
         self._store.forget()
 
-    def _post(self, verb: str, chunk: Tensor, tag: int) -> Pending:
-        if self._cancelled.is_set() or self._group is None:
+    def _end(self, *, in_haste: bool) -> None:
+        with self._lock:
+            if self._cancelled.is_set():
+                return
+            self._cancelled.set()
+        self._line.broken = self._line.broken or "pair was cancelled"
+        self._leave(self._line, in_haste=in_haste)
+
+    def _post(self, verb: Verb, place: Tensor, number: int) -> Pending:
+        if self._cancelled.is_set():
             raise PairError("pair is closed")
         try:
-            with self._launcher.lock, torch.cuda.device(self._launcher.device):
-                work = getattr(self._group, verb)([chunk], self._peer, tag)
-        except RuntimeError as error:
+            return NcclPending(
+                self._dispatcher.post(self._line, verb, place, number), self._cancelled
+            )
+        except DispatcherFull as error:
             raise PairError(str(error)) from error
-        return NcclPending(work, self._cancelled)
 
 
 class NcclPending:
-    """A launched send or receive."""
+    """A posted send or receive. It holds the chunk, which the GPU uses until it is through."""
 
-    def __init__(self, work: Any, cancelled: threading.Event) -> None:
-        self._work = work
+    def __init__(self, posted: Posted, cancelled: threading.Event) -> None:
+        self._posted = posted
         self._cancelled = cancelled
 
     def wait(self, timeout_s: float) -> None:
-        """See Pending. Ends late ones by raising; the loop then cancels the pair."""
+        """See Pending. A late one raises; the loop then cancels the pair."""
         deadline = time.monotonic() + timeout_s
-        while not self._done():
+        while not self._through():
             if time.monotonic() > deadline:
                 raise PairError(f"not through in {timeout_s:.1f} s")
             self._cancelled.wait(POLL_S)
         if self._cancelled.is_set():  # an aborted operation looks completed
             raise PairError("pair was cancelled")
 
-    def _done(self) -> bool:
+    def _through(self) -> bool:
+        posted = self._posted
+        if self._cancelled.is_set():
+            return True
+        if not posted.told.is_set():
+            return False
+        if posted.launched is None:
+            raise PairError(posted.error)
         try:
-            return self._cancelled.is_set() or bool(self._work.is_completed())
+            return posted.launched.is_completed()
         except RuntimeError as error:
-            raise PairError(str(error)) from error
+            raise PairError(str(error).split("\n", 1)[0]) from error
 
 
 class PositionSum:

@@ -120,6 +120,7 @@ def _open(pairing: Pairing, ways: Ways, limits: TransportLimits) -> Pair:
         timeout_s=timeout_s,
         slots=limits.in_flight_max,
         slot_bytes=limits.chunk_bytes,
+        name=prefix,
     )
     backend = ways.backend(pairing.way)
     assert backend is not None, pairing

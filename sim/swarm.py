@@ -37,6 +37,8 @@ KINDS: dict[str, int] = {
     "full_memories": 3,
     "stuck_transports": 2,
 }
+# Drawn after all else: what a seed drew before there was this kind, it still draws.
+LAST_KIND = "stuck_transports"
 
 
 def swarm(seed: int) -> Scenario:
@@ -76,6 +78,8 @@ def swarm(seed: int) -> Scenario:
             "cluster": {"moves_per_worker_max": dice.choice((1, 4, 8))},
         },
     }  # fmt: skip
+    if dice.random() < KIND_CHANCE:
+        tables["faults"][LAST_KIND] = KINDS[LAST_KIND]
     return build(Scenario, tables, f"the swarm's seed {seed}")
 
 
@@ -124,7 +128,8 @@ def _faults(dice: Random) -> dict[str, Any]:
         "clock_offset_s": dice.choice((0.0, 0.5, 1e6)),
         "clock_drift": dice.choice((0.0, 0.001, 0.05)),
     }
-    return faults | {kind: most for kind, most in KINDS.items() if dice.random() < KIND_CHANCE}
+    kinds = ((kind, most) for kind, most in KINDS.items() if kind != LAST_KIND)
+    return faults | {kind: most for kind, most in kinds if dice.random() < KIND_CHANCE}
 
 
 def _worker_limits(dice: Random, layers: int) -> dict[str, int]:

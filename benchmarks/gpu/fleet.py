@@ -13,7 +13,7 @@ from typing import Any
 from settings import Settings
 from splitweave.proto.ids import Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
-from splitweave.workers.live.transport import CopyHeader, CopyResult, Endpoint
+from splitweave.workers.live.transport import CopyResult, Endpoint, ParcelHeader
 
 PEER = Path(__file__).with_name("peer.py")
 WAIT_S = 60.0
@@ -156,7 +156,7 @@ class Fleet:
         source.order(word, target.endpoint, copy, *how)
         return copy.copy_id
 
-    def carry(self, target: Endpoint, header: CopyHeader) -> None:
+    def carry(self, target: Endpoint, header: ParcelHeader) -> None:
         for process in self._processes:
             if process.key == target.worker and process.process.poll() is None:
                 process.order("receive", header, self.with_digest)

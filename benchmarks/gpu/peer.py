@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,12 +16,13 @@ from splitweave.proto.ids import WorkerKey
 from splitweave.proto.move import Copy
 from splitweave.workers.live.nccl_limits import NcclLimits
 from splitweave.workers.live.transport import (
-    CopyHeader,
     CopyResult,
     Endpoint,
-    PairBackend,
+    ParcelHeader,
     Transport,
     TransportLimits,
+    Ways,
+    network_ways,
 )
 
 HOST = "127.0.0.1"
@@ -33,6 +35,22 @@ def payload(seed: int, size_bytes: int) -> torch.Tensor:
 
 def digest(tensor: torch.Tensor) -> int:
     return xxhash.xxh3_64_intdigest(tensor.cpu().numpy().data)
+
+
+class Flat:
+    """The bytes of one tensor as a copy's payload, or its landing. They come in pieces."""
+
+    def __init__(self, size_bytes: int, tensor: torch.Tensor | None = None) -> None:
+        self.size_bytes = size_bytes
+        self.tensor = tensor
+
+    def gather(self, start: int, into: torch.Tensor) -> None:
+        assert self.tensor is not None
+        into.copy_(self.tensor[start : start + into.numel()])
+
+    def scatter(self, start: int, piece: torch.Tensor) -> None:
+        if self.tensor is not None:
+            self.tensor[start : start + piece.numel()] = piece
 
 
 class Peer:
@@ -58,15 +76,15 @@ class Peer:
         self._device = device
         self._key = key
         limits = TransportLimits(copy_timeout_s=copy_timeout_s, queue_len_max=1 << 14)
-        chosen: PairBackend | None = None
+        ways = network_ways(HOST)
         if backend == "nccl":
-            chosen, limits = self._nccl(limits)
-        self._transport = Transport(key, HOST, self._announce, backend=chosen, limits=limits)
+            ways, limits = self._nccl(limits)
+        self._transport = Transport(key, HOST, self._announce, ways, limits)
         self.say("opened", self._transport.endpoint)
 
     def do_send(self, target: Endpoint, copy: Copy, seed: int, size_bytes: int) -> None:
         """Bytes of a seed, compared by digest at the target."""
-        self._send(target, copy, lambda: payload(seed, size_bytes).to(self._device))
+        self._send(target, copy, payload(seed, size_bytes).to(self._device))
 
     def do_send_staged(self, target: Endpoint, copy: Copy, size_bytes: int) -> None:
         """Bytes that lie ready: for timing."""
@@ -74,17 +92,20 @@ class Peer:
             self._staged[size_bytes] = torch.ones(
                 size_bytes, dtype=torch.uint8, device=self._device
             )
-        staged = self._staged[size_bytes]
-        self._send(target, copy, lambda: staged)
+        self._send(target, copy, self._staged[size_bytes])
 
-    def do_receive(self, header: CopyHeader, with_digest: bool) -> None:
-        digests: list[int] = []
+    def do_receive(self, header: ParcelHeader, with_digest: bool) -> None:
+        landings = {
+            copy.copy_id: Flat(copy.transfer_bytes, self._memory(copy.transfer_bytes, with_digest))
+            for copy in header.copies
+        }
 
-        def into(arrived: torch.Tensor) -> None:
-            if with_digest:
-                digests.append(digest(arrived))
+        def end(result: CopyResult) -> None:
+            landed = landings[result.copy_id].tensor
+            known = result.ok and landed is not None
+            self._end("landed", result, *([digest(landed)] if known else []))
 
-        self._transport.receive(header, into, lambda end: self._end("landed", end, *digests))
+        self._transport.receive(header, [landings[copy.copy_id] for copy in header.copies], end)
 
     def do_close_pair(self, key: WorkerKey) -> None:
         self._transport.close_pair(key)
@@ -97,19 +118,25 @@ class Peer:
         free, total = torch.cuda.mem_get_info()
         self.say("used_bytes", total - free)
 
-    def _send(self, target: Endpoint, copy: Copy, source: Any) -> None:
-        self._transport.send(target, copy, source, lambda end: self._end("sent", end))
+    def _memory(self, size_bytes: int, wanted: bool) -> torch.Tensor | None:
+        """Where a copy lands whose bytes are looked at; the others are let go."""
+        return torch.zeros(size_bytes, dtype=torch.uint8, device=self._device) if wanted else None
 
-    def _nccl(self, limits: TransportLimits) -> tuple[PairBackend, TransportLimits]:
+    def _send(self, target: Endpoint, copy: Copy, source: torch.Tensor) -> None:
+        payload = Flat(source.numel(), source)
+        self._transport.send(target, copy, payload, lambda end: self._end("sent", end))
+
+    def _nccl(self, limits: TransportLimits) -> tuple[Ways, TransportLimits]:
         from splitweave.workers.live.transport.nccl import NcclBackend
 
         nccl = NcclLimits(pairs_max=int(os.environ.get("PAIRS_MAX", "16")))
         device = torch.device(self._device, 0)
         torch.cuda.set_device(device)
         backend = NcclBackend(device, lambda reason: self.say("stuck", reason), nccl)
-        return backend, replace(limits, pairs_max=nccl.pairs_per_direction, in_flight_max=64)
+        limits = replace(limits, pairs_max=nccl.pairs_per_direction, in_flight_max=16)
+        return Ways(backend, None, ""), limits
 
-    def _announce(self, target: Endpoint, header: CopyHeader, _copy: Copy) -> None:
+    def _announce(self, target: Endpoint, header: ParcelHeader, _copies: Sequence[Copy]) -> None:
         self.say("header", target, header)
 
     def _end(self, side: str, result: CopyResult, *digests: int) -> None:

@@ -13,6 +13,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq -c constraints.txt
+# They last long, or need something beside: run by name.
+RUN_BY_NAME := $(addprefix benchmarks/,soak.py chaos.py rolling_restart.py timeline.py)
 SAY := @printf '\033[1m==> %s\033[0m\n'
 
 .DELETE_ON_ERROR:
@@ -55,7 +57,7 @@ mutants: .venv/.stamp-test
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
 bench: .venv/.stamp-bench
-	@for script in $(filter-out benchmarks/soak.py benchmarks/chaos.py benchmarks/timeline.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out $(RUN_BY_NAME),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

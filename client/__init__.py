@@ -13,6 +13,7 @@ the same one when it is back, without a token lost or repeated.
 
 from .aio import AsyncClient, AsyncStream
 from .ask import Message, Options, Prompt
+from .draining import DrainOptions, DrainProgress, WorkerDrain
 from .errors import (
     Cancelled,
     DeadlineExceeded,
@@ -63,6 +64,8 @@ __all__ = [
     "DeadlineExceeded",
     "Delta",
     "Denied",
+    "DrainOptions",
+    "DrainProgress",
     "FinishReason",
     "Gateway",
     "Generation",
@@ -89,4 +92,5 @@ __all__ = [
     "Usage",
     "Violation",
     "Worker",
+    "WorkerDrain",
 ]

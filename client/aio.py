@@ -11,6 +11,7 @@ from grpc import aio
 from ..proto.inference_pb2_grpc import InferenceStub
 from . import calls
 from .ask import Message, Options, Prompt
+from .draining import DrainOptions, DrainProgress, drain_workers
 from .endpoints import CHANNEL_OPTIONS
 from .errors import Cancelled, SplitweaveError, from_rpc
 from .machine import DEFAULT_ADDRESS, GenerationMachine
@@ -111,6 +112,20 @@ class AsyncClient:
     async def drain(self, worker_id: str, deadline_s: float | None = None) -> int:
         """Empties a worker; how many requests had to leave. Waits until it is empty."""
         return await self._run(calls.drain(worker_id, deadline_s))
+
+    async def drain_workers(self, **options: Unpack[DrainOptions]) -> AsyncIterator[DrainProgress]:
+        """Empties workers, and says how far it is until all are; see DrainOptions."""
+        call = drain_workers(options)
+        machine = self._operations.call(call)
+        stub: Any = STUBS[call.service](self._channel(machine))
+        timeout_s = self._operations.remaining_s(machine)
+        try:
+            async for reply in getattr(stub, call.method)(call.request, timeout=timeout_s):
+                yield call.read(reply)
+        except aio.AioRpcError as failure:
+            raise from_rpc(failure) from None
+        except asyncio.CancelledError:
+            raise self._closed_error() from None
 
     async def migrate(self, request_id: str, target_worker_id: str | None = None) -> Move:
         """Moves a running request to another worker, by default the policy's choice."""

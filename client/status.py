@@ -26,6 +26,8 @@ STATES = {
     pb.WORKER_STATE_DRAINING: "draining",
     pb.WORKER_STATE_SUSPECT: "suspect",
     pb.WORKER_STATE_DEAD: "dead",
+    pb.WORKER_STATE_STARTING: "starting",
+    pb.WORKER_STATE_RETIRED: "retired",
 }
 
 
@@ -44,7 +46,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One worker. `state` is alive, draining, suspect, dead, or unknown."""
+    """One worker. `state`: starting, alive, draining, suspect, dead, retired or unknown."""
 
     worker_id: str
     incarnation: int

@@ -11,6 +11,7 @@ from ..proto.admin_pb2_grpc import AdminStub
 from ..proto.inference_pb2_grpc import InferenceStub
 from . import calls
 from .ask import Message, Options, Prompt
+from .draining import DrainOptions, DrainProgress, drain_workers
 from .endpoints import CHANNEL_OPTIONS
 from .errors import SplitweaveError, from_rpc
 from .machine import DEFAULT_ADDRESS, GenerationMachine
@@ -124,6 +125,16 @@ class Client:
     def drain(self, worker_id: str, deadline_s: float | None = None) -> int:
         """Empties a worker; how many requests had to leave. Waits until it is empty."""
         return self._run(calls.drain(worker_id, deadline_s))
+
+    def drain_workers(self, **options: Unpack[DrainOptions]) -> Iterator[DrainProgress]:
+        """Empties workers, and says how far it is until all are; see DrainOptions."""
+        call = drain_workers(options)
+        machine = self._operations.call(call)
+        try:
+            for reply in self._begin(machine, (call.service, call.method), call.request):
+                yield call.read(reply)
+        except grpc.RpcError as failure:
+            raise from_rpc(failure) from None
 
     def migrate(self, request_id: str, target_worker_id: str | None = None) -> Move:
         """Moves a running request to another worker, by default the policy's choice."""

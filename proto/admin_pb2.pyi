@@ -55,6 +55,10 @@ class _WorkerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerSta
     """Missed heartbeats; gets no new work until it is heard again."""
     WORKER_STATE_DEAD: _WorkerState.ValueType  # 4
     """Gone. Its incarnation is fenced."""
+    WORKER_STATE_STARTING: _WorkerState.ValueType  # 5
+    """Expected, and not registered yet: it loads its model."""
+    WORKER_STATE_RETIRED: _WorkerState.ValueType  # 6
+    """Drained, or given up after many short lives: it is not started again."""
 
 class WorkerState(_WorkerState, metaclass=_WorkerStateEnumTypeWrapper): ...
 
@@ -66,6 +70,10 @@ WORKER_STATE_SUSPECT: WorkerState.ValueType  # 3
 """Missed heartbeats; gets no new work until it is heard again."""
 WORKER_STATE_DEAD: WorkerState.ValueType  # 4
 """Gone. Its incarnation is fenced."""
+WORKER_STATE_STARTING: WorkerState.ValueType  # 5
+"""Expected, and not registered yet: it loads its model."""
+WORKER_STATE_RETIRED: WorkerState.ValueType  # 6
+"""Drained, or given up after many short lives: it is not started again."""
 Global___WorkerState: _TypeAlias = WorkerState  # noqa: Y015
 
 @_typing.final
@@ -503,6 +511,127 @@ class DrainReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainReply: _TypeAlias = DrainReply  # noqa: Y015
+
+@_typing.final
+class DrainWorkersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    DEADLINE_S_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    RECOMPUTE_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    node: _builtins.str
+    """Every worker on that node, as Status names it."""
+    pool: _builtins.str
+    """Every worker of that pool."""
+    all: _builtins.bool
+    """Every worker; only with `restart`."""
+    deadline_s: _builtins.float
+    """How long the requests of each worker may take to leave; above 0. Left out: 60."""
+    restart: _builtins.bool
+    """Each comes back as a new incarnation."""
+    recompute: _builtins.bool
+    """At the deadline, what is left goes on elsewhere, its prompt and tokens computed
+    again, instead of DEADLINE_EXCEEDED.
+    """
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        node: _builtins.str = ...,
+        pool: _builtins.str = ...,
+        all: _builtins.bool = ...,
+        deadline_s: _builtins.float | None = ...,
+        restart: _builtins.bool = ...,
+        recompute: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "all", b"all", "deadline_s", b"deadline_s", "node", b"node", "pool", b"pool", "which", b"which", "worker_id", b"worker_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "all", b"all", "deadline_s", b"deadline_s", "node", b"node", "pool", b"pool", "recompute", b"recompute", "restart", b"restart", "which", b"which", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deadline_s: _TypeAlias = _typing.Literal["deadline_s"]  # noqa: Y015
+    _WhichOneofArgType__deadline_s: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["worker_id", "node", "pool", "all"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline_s) -> _WhichOneofReturnType__deadline_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
+
+Global___DrainWorkersRequest: _TypeAlias = DrainWorkersRequest  # noqa: Y015
+
+@_typing.final
+class DrainProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerDrain]:
+        """All that are meant, in the order in which they leave."""
+
+    def __init__(
+        self,
+        *,
+        workers: _abc.Iterable[Global___WorkerDrain] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainProgress: _TypeAlias = DrainProgress  # noqa: Y015
+
+@_typing.final
+class WorkerDrain(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
+    TRANSFER_BYTES_FIELD_NUMBER: _builtins.int
+    RECOMPUTED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """"waiting", "draining", "empty", "restarting", "restarted" or "failed"."""
+    worker_id: _builtins.str
+    requests: _builtins.int
+    """Requests that were there when it began."""
+    left: _builtins.int
+    """Requests that are there now."""
+    moved: _builtins.int
+    """Moves that took a request off it."""
+    transfer_bytes: _builtins.int
+    """Bytes of those moves."""
+    recomputed: _builtins.int
+    """Requests that went on elsewhere by computing them again."""
+    error: _builtins.str
+    """Why it failed."""
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        left: _builtins.int = ...,
+        moved: _builtins.int = ...,
+        transfer_bytes: _builtins.int = ...,
+        recomputed: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "left", b"left", "moved", b"moved", "recomputed", b"recomputed", "requests", b"requests", "state", b"state", "transfer_bytes", b"transfer_bytes", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerDrain: _TypeAlias = WorkerDrain  # noqa: Y015
 
 @_typing.final
 class MigrateRequest(_message.Message):

@@ -54,6 +54,11 @@ class AdminStub:
                 request_serializer=splitweave_dot_proto_dot_admin__pb2.DrainRequest.SerializeToString,
                 response_deserializer=splitweave_dot_proto_dot_admin__pb2.DrainReply.FromString,
                 _registered_method=True)
+        self.DrainWorkers = channel.unary_stream(
+                '/splitweave.v1.Admin/DrainWorkers',
+                request_serializer=splitweave_dot_proto_dot_admin__pb2.DrainWorkersRequest.SerializeToString,
+                response_deserializer=splitweave_dot_proto_dot_admin__pb2.DrainProgress.FromString,
+                _registered_method=True)
         self.Migrate = channel.unary_unary(
                 '/splitweave.v1.Admin/Migrate',
                 request_serializer=splitweave_dot_proto_dot_admin__pb2.MigrateRequest.SerializeToString,
@@ -100,6 +105,17 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainWorkers(self, request, context):
+        """As Drain, for all workers of a node or of a pool, with a report of how far it is.
+        Ends when all are empty. FAILED_PRECONDITION: one may not leave (the last one able
+        to prefill or decode), or died; DEADLINE_EXCEEDED: one was not empty in time. The
+        message says what is left; the drain goes on. With `restart`, workers leave one by
+        one, each when the one before is back, and `all` of them can be meant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Migrate(self, request, context):
         """Moves one running request to another decode worker, live. Returns when the
         move has ended. NOT_FOUND: no such request or worker. FAILED_PRECONDITION: the
@@ -138,6 +154,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=splitweave_dot_proto_dot_admin__pb2.DrainRequest.FromString,
                     response_serializer=splitweave_dot_proto_dot_admin__pb2.DrainReply.SerializeToString,
+            ),
+            'DrainWorkers': grpc.unary_stream_rpc_method_handler(
+                    servicer.DrainWorkers,
+                    request_deserializer=splitweave_dot_proto_dot_admin__pb2.DrainWorkersRequest.FromString,
+                    response_serializer=splitweave_dot_proto_dot_admin__pb2.DrainProgress.SerializeToString,
             ),
             'Migrate': grpc.unary_unary_rpc_method_handler(
                     servicer.Migrate,
@@ -258,6 +279,33 @@ class Admin:
             '/splitweave.v1.Admin/Drain',
             splitweave_dot_proto_dot_admin__pb2.DrainRequest.SerializeToString,
             splitweave_dot_proto_dot_admin__pb2.DrainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainWorkers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/splitweave.v1.Admin/DrainWorkers',
+            splitweave_dot_proto_dot_admin__pb2.DrainWorkersRequest.SerializeToString,
+            splitweave_dot_proto_dot_admin__pb2.DrainProgress.FromString,
             options,
             channel_credentials,
             insecure,

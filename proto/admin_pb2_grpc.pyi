@@ -44,6 +44,13 @@ class AdminStub:
     Returns when it holds none, or with DEADLINE_EXCEEDED when `deadline_s` is over.
     NOT_FOUND names an unknown worker.
     """
+    DrainWorkers: _grpc.UnaryStreamMultiCallable[_admin_pb2.DrainWorkersRequest, _admin_pb2.DrainProgress]
+    """As Drain, for all workers of a node or of a pool, with a report of how far it is.
+    Ends when all are empty. FAILED_PRECONDITION: one may not leave (the last one able
+    to prefill or decode), or died; DEADLINE_EXCEEDED: one was not empty in time. The
+    message says what is left; the drain goes on. With `restart`, workers leave one by
+    one, each when the one before is back, and `all` of them can be meant.
+    """
     Migrate: _grpc.UnaryUnaryMultiCallable[_admin_pb2.MigrateRequest, _admin_pb2.MigrateReply]
     """Moves one running request to another decode worker, live. Returns when the
     move has ended. NOT_FOUND: no such request or worker. FAILED_PRECONDITION: the
@@ -67,6 +74,13 @@ class AdminAsyncStub(AdminStub):
     """Takes a worker out: no new work, then its requests migrate away or finish.
     Returns when it holds none, or with DEADLINE_EXCEEDED when `deadline_s` is over.
     NOT_FOUND names an unknown worker.
+    """
+    DrainWorkers: _aio.UnaryStreamMultiCallable[_admin_pb2.DrainWorkersRequest, _admin_pb2.DrainProgress]  # type: ignore[assignment]
+    """As Drain, for all workers of a node or of a pool, with a report of how far it is.
+    Ends when all are empty. FAILED_PRECONDITION: one may not leave (the last one able
+    to prefill or decode), or died; DEADLINE_EXCEEDED: one was not empty in time. The
+    message says what is left; the drain goes on. With `restart`, workers leave one by
+    one, each when the one before is back, and `all` of them can be meant.
     """
     Migrate: _aio.UnaryUnaryMultiCallable[_admin_pb2.MigrateRequest, _admin_pb2.MigrateReply]  # type: ignore[assignment]
     """Moves one running request to another decode worker, live. Returns when the
@@ -112,6 +126,19 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """Takes a worker out: no new work, then its requests migrate away or finish.
         Returns when it holds none, or with DEADLINE_EXCEEDED when `deadline_s` is over.
         NOT_FOUND names an unknown worker.
+        """
+
+    @_abc_1.abstractmethod
+    def DrainWorkers(
+        self,
+        request: _admin_pb2.DrainWorkersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.DrainProgress], _abc.AsyncIterator[_admin_pb2.DrainProgress]]:
+        """As Drain, for all workers of a node or of a pool, with a report of how far it is.
+        Ends when all are empty. FAILED_PRECONDITION: one may not leave (the last one able
+        to prefill or decode), or died; DEADLINE_EXCEEDED: one was not empty in time. The
+        message says what is left; the drain goes on. With `restart`, workers leave one by
+        one, each when the one before is back, and `all` of them can be meant.
         """
 
     @_abc_1.abstractmethod

@@ -1,8 +1,9 @@
 """What can happen to the cluster, as facts. `ClusterCore.step` takes these."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from .ids import Epoch, GatewayId, PrefixHash, RequestId, WorkerId, WorkerKey
+from .ids import Epoch, GatewayId, Incarnation, PrefixHash, RequestId, WorkerId, WorkerKey
 from .move import MoveReport
 from .requests import Request
 from .timers import TimerFired
@@ -11,7 +12,9 @@ from .views import Role, WorkerInfo, WorkerView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStarted:
-    """First event of a core's life; it asks whoever is there to register."""
+    """First event of a core's life. `worker_ids`: who is expected to register."""
+
+    worker_ids: tuple[WorkerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +101,35 @@ class MoveEnded:
     report: MoveReport
 
 
+class AtDeadline(StrEnum):
+    """What becomes of requests that have not left a draining worker in time."""
+
+    KEEP = "keep"  # whoever asked is told; the drain goes on
+    RECOMPUTE = "recompute"  # each goes on elsewhere, its prompt and tokens computed again
+
+
+class AfterDrain(StrEnum):
+    """What becomes of a worker that is empty."""
+
+    RETIRE = "retire"
+    RESTART = "restart"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainAsked:
-    """An operator wants a worker empty. Answered when it is, or cannot be."""
+    """An operator wants a worker empty. Answered when it is, or cannot be, or at the deadline.
+
+    `life` is the incarnation meant; a later one is not drained. `beside` drain
+    too, and count as gone. `within_ns` None: no deadline.
+    """
 
     ask_id: str
     worker_id: WorkerId
+    life: Incarnation | None = None
+    beside: tuple[WorkerId, ...] = ()
+    within_ns: int | None = None
+    at_deadline: AtDeadline = AtDeadline.KEEP
+    then: AfterDrain = AfterDrain.RETIRE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,19 +185,40 @@ GatewayEffect = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainReport:
+    """How far a drain is. `requests` were there when it began, `left` are there now."""
+
+    requests: int
+    left: int
+    moved: int
+    recomputed: int
+    transfer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerAsk:
     """The end of an operator's ask. `error` is empty if it was done."""
 
     ask_id: str
     error: str = ""
     report: MoveReport | None = None
+    drained: DrainReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetireWorker:
-    """A drained worker holds nothing: its process may end."""
+    """That worker is done with: its process ends, and no other is started for it."""
 
     key: WorkerKey
 
 
-ClusterEffect = ToWorker | ToGateway | AnswerAsk | RetireWorker | SetTimer | ClearTimer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartWorker:
+    """That life's process shall end if it still runs; the next life begins."""
+
+    key: WorkerKey
+
+
+ClusterEffect = (
+    ToWorker | ToGateway | AnswerAsk | RetireWorker | RestartWorker | SetTimer | ClearTimer
+)

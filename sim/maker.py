@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..proto.effects import AnswerAsk, RetireWorker
+from ..proto.effects import AnswerAsk, RestartWorker, RetireWorker
 from ..proto.ids import GatewayId, WorkerKey
 from ..proto.views import WorkerInfo
 from .clients import Clients
@@ -62,7 +62,7 @@ class Maker:
         name: str,
         mail: Mail,
         answer: Callable[[AnswerAsk], None],
-        retire: Callable[[RetireWorker], None],
+        retire: Callable[[RetireWorker | RestartWorker], None],
     ) -> ControllerParty:
         """A controller that knows nothing."""
         party = ControllerParty(self._builder.cluster(), mail, answer, retire)

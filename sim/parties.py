@@ -14,6 +14,7 @@ from ..proto.effects import (
     EndStream,
     FailStream,
     OpenLease,
+    RestartWorker,
     RestoreBlocks,
     RetireWorker,
     RunIteration,
@@ -55,7 +56,7 @@ class ControllerParty:
         core: ClusterCore,
         mail: Post,
         answer: Callable[[AnswerAsk], None],
-        retire: Callable[[RetireWorker], None],
+        retire: Callable[[RetireWorker | RestartWorker], None],
     ) -> None:
         self.core = core
         self._mail = mail
@@ -70,7 +71,7 @@ class ControllerParty:
                 self._mail.to_gateway(CONTROLLER, gateway_id, event)
             case AnswerAsk():
                 self._answer(effect)
-            case RetireWorker():
+            case RetireWorker() | RestartWorker():
                 self._retire(effect)
             case _:
                 raise AssertionError(f"the controller cannot perform {effect!r}")

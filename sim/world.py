@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from ..proto.cluster_events import ClusterStarted, GatewayDied, WorkerLost
-from ..proto.effects import AnswerAsk, RetireWorker
+from ..proto.effects import AnswerAsk, RestartWorker, RetireWorker
 from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from ..proto.worker_events import ViewAsked, WorkerStarted
@@ -270,8 +270,8 @@ class World:
     def _answered(self, answer: AnswerAsk) -> None:
         self.answers[answer.ask_id] = answer
 
-    def _retire(self, effect: RetireWorker) -> None:
-        """A drained worker's process ends; its pool starts another in its place."""
+    def _retire(self, effect: RetireWorker | RestartWorker) -> None:
+        """A worker's process ends, drained or hanging; its pool starts another in its place."""
         if self.mail.living(effect.key) is None:
             return
         self.retired += 1

@@ -55,7 +55,10 @@ class Recovery:
 def draw_plan(
     workers: Sequence[str], kinds: Sequence[Kind], every_s: float, until_s: float, seed: int
 ) -> list[Fault]:
-    """One fault every `every_s`; each kind once before any comes again."""
+    """One fault every `every_s`; each kind once before any comes again.
+
+    A fault on a worker names one; if that one is not alive then, the next one is hit.
+    """
     generator = random.Random(seed)
     plan: list[Fault] = []
     bag: list[Kind] = []
@@ -77,22 +80,28 @@ class Injector:
         self._family = family
         self._journal = journal
         self._thaws: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Recovery | None]] = set()
         self.recoveries: list[Recovery] = []
 
     async def follow(self, plan: Sequence[Fault]) -> None:
-        """The whole plan, each fault at its time, or as soon as the one before is over."""
+        """The whole plan, each fault at its time, whether those before are over or not."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for fault in plan:
             await asyncio.sleep(max(0.0, began_s + fault.at_s - loop.time()))
-            await self.hurt(fault)
+            task = asyncio.create_task(self.hurt(fault))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def finish(self) -> None:
+        """Waits until every fault so far is over, or counts as never."""
+        await asyncio.gather(*self._under_way)
+        await asyncio.gather(*self._thaws)
 
     async def hurt(self, fault: Fault) -> Recovery | None:
         """Do it, and watch until the cluster is whole again. None if there was no victim."""
         status = await self.status()
-        if status is None:
-            return None
-        pids = _victims(fault, status, self._family)
+        pids = [] if status is None else _victims(fault, status, self._family)
         if not pids:
             self._journal.write("no victim", fault=fault.kind, target=fault.target)
             return None
@@ -125,10 +134,6 @@ class Injector:
             return None
         self._family.learn(status)
         return status
-
-    async def thaw_all(self) -> None:
-        """Waits until nobody is stopped any more."""
-        await asyncio.gather(*self._thaws)
 
     def _strike(self, fault: Fault, pid: int) -> None:
         if fault.kind is not Kind.FREEZE_WORKER:

@@ -69,7 +69,7 @@ class Soak:
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
-            await self._injector.thaw_all()
+            await self._injector.finish()
 
     async def _arrive(
         self, client: AsyncClient, seconds: float, tell: Callable[[float, Counter[str]], None]

@@ -7,7 +7,7 @@ from ...proto.cluster_events import DrainAsked, MigrateAsked, RoleAsked
 from ...proto.ids import WorkerId, WorkerKey
 from ...proto.views import Role
 from ..policy.placement import blocks_for
-from .drain import assign_role, finish_drains, start_drain, stop_drain
+from .drain import assign_role, finish_drains, stop_drain, wish_drain
 from .membership import WorkerRecord, WorkerState
 from .migrate import order, order_due, pick_target
 from .moves import Why
@@ -19,15 +19,16 @@ from .state import Cluster
 def drain_asked(cluster: Cluster, event: DrainAsked, now_ns: int) -> None:
     """Answered when the worker is empty, or at once if it cannot be drained."""
     record = cluster.members.get(event.worker_id)
+    if record is not None and _is_drained(record, event):
+        cluster.answer(event.ask_id)
+        return
     error = _worker_error(record, event.worker_id) or _crowd_error(cluster)
     if not error and record is not None and not record.draining:
-        kinds = " and ".join(cluster.members.only_here(record))
-        if kinds:
-            error = f"worker {event.worker_id} is the last one able to {kinds}; it is not drained"
+        error = _last_error(cluster, record, event)
     if error or record is None:
         cluster.answer(event.ask_id, error)
         return
-    start_drain(cluster, record, event.ask_id)
+    wish_drain(cluster, record, event, now_ns)
     order_due(cluster, now_ns)
     finish_drains(cluster)
 
@@ -73,9 +74,25 @@ def _worker_error(record: WorkerRecord | None, worker_id: WorkerId) -> str:
     return f"worker {worker_id} is dead" if record.dead else ""
 
 
+def _is_drained(record: WorkerRecord, event: DrainAsked) -> bool:
+    """The life that was meant has been emptied already; its answer was lost."""
+    if event.life is None or record.key.incarnation < event.life:
+        return False
+    return record.key.incarnation > event.life or (record.dead and record.ends is not None)
+
+
+def _last_error(cluster: Cluster, record: WorkerRecord, event: DrainAsked) -> str:
+    """Somebody must be left who can do its work."""
+    kinds = " and ".join(cluster.members.only_here(record, *event.beside))
+    if not kinds:
+        return ""
+    others = f" but for {', '.join(event.beside)}, drained with it" if event.beside else ""
+    return f"worker {event.worker_id} is the last one able to {kinds}{others}; it is not drained"
+
+
 def _crowd_error(cluster: Cluster) -> str:
     limit = cluster.limits.asks_max
-    waiting = sum(len(ids) for ids in cluster.drains.values()) + cluster.moves.asks()
+    waiting = cluster.asks()
     return f"{waiting} asks wait for an answer (asks_max {limit})" if waiting >= limit else ""
 
 

@@ -25,7 +25,7 @@ from ...proto.timers import SetTimer, TimerFired, TimerKey
 from ..policy.placement import PlacementPolicy
 from .admission import arrive, drop, end_late, reject_hopeless, reject_overdue
 from .asks import drain_asked, migrate_asked, role_asked
-from .drain import finish_drains
+from .drain import end_late_drains, finish_drains
 from .heartbeat import bury_silent, lost, registered, viewed
 from .limits import ClusterLimits
 from .listeners import end_orphans, gateway_died
@@ -77,8 +77,8 @@ class ClusterCore:
                 role_asked(cluster, event, now_ns)
             case TimerFired():
                 self._tick(now_ns)
-            case ClusterStarted():
-                cluster.started_ns = now_ns
+            case ClusterStarted(worker_ids=worker_ids):
+                cluster.started_ns, cluster.expected = now_ns, worker_ids
                 self._set_tick(now_ns)
         return cluster.out
 
@@ -114,7 +114,9 @@ class ClusterCore:
         reject_hopeless(cluster, now_ns)
         end_late(cluster, now_ns)
         order_due(cluster, now_ns)
+        end_late_drains(cluster, now_ns)
         finish_drains(cluster)
+        cluster.out += cluster.restarts.due(now_ns)
         place_queued(cluster, now_ns)
         self._set_tick(now_ns)
 

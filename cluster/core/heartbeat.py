@@ -4,7 +4,7 @@ from ...proto.cluster_events import WorkerLost, WorkerRegistered, WorkerViewed
 from ...proto.ids import WorkerKey
 from ...proto.worker_events import PeerLost, ViewAsked
 from .deaths import believe_deaths, give_up_unheard, tell_deaths
-from .drain import assign_role, finish_drains
+from .drain import assign_role, finish_drains, start_drain
 from .membership import Standing, WorkerRecord
 from .placing import place_queued
 from .reconcile import reconcile
@@ -88,8 +88,9 @@ def _first_registration(
     if older is not None and not older.dead:
         bury(cluster, older, f"{event.info.key} took its place", now_ns)
     record = cluster.members.add(event, now_ns)
+    cluster.restarts.born(event.info.key)
     if record is not None and record.draining:
-        cluster.drains[record.key] = []
+        start_drain(cluster, record, now_ns)
     return record
 
 

@@ -50,6 +50,13 @@ class ClusterLimits:
     move_backoff_ns: int = 500 * MS
     # Longest time that a placement counts beside the views that should show it.
     booking_ns_max: int = 10 * S
+    # How long a dead worker's next life may be away before its process is ended from outside,
+    # in case it hangs; doubled each time. Low: ends lives that are still starting.
+    restart_after_ns: int = 10 * S
+    # Such orders in a row; also lives in a row shorter than short_life_ns before a worker
+    # that always dies is not started any more.
+    restarts_max: int = 8
+    short_life_ns: int = 20 * S
     # Workers known at once, dead ones that are still fenced included.
     workers_max: int = 4_096
     # Dead incarnations that are fenced and told to workers that still wait for them.

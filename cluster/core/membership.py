@@ -11,7 +11,7 @@ dropped. `standing` is the one place that decides it.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ...proto.cluster_events import WorkerRegistered, WorkerViewed
+from ...proto.cluster_events import AfterDrain, WorkerRegistered, WorkerViewed
 from ...proto.ids import WorkerId, WorkerKey
 from ...proto.views import Role, WorkerInfo, WorkerView
 from .limits import ClusterLimits
@@ -20,10 +20,12 @@ from .limits import ClusterLimits
 class WorkerState(StrEnum):
     """How a worker stands, as operators see it."""
 
+    STARTING = "starting"  # expected, and not registered yet
     ALIVE = "alive"
     DRAINING = "draining"
     SUSPECT = "suspect"
     DEAD = "dead"
+    RETIRED = "retired"  # drained, or given up: not started again
 
 
 class Standing(StrEnum):
@@ -43,11 +45,12 @@ class WorkerRecord:
     role: Role  # what the controller wants; `view.role` may lag
     draining: bool  # likewise
     heard_ns: int
+    born_ns: int  # when it registered here first
     number: int  # of the last heartbeat
     suspect: bool = False
     dead: bool = False
     wants_registration: bool = False  # changes were lost; ask until it registers
-    retired: bool = False  # drained and told to end
+    ends: AfterDrain | None = None  # it is to end, and what then
     deaths_told_ns: int | None = None
 
     @property
@@ -69,6 +72,8 @@ class WorkerRecord:
 
     @property
     def state(self) -> WorkerState:
+        if self.ends is AfterDrain.RETIRE:
+            return WorkerState.RETIRED
         if self.dead:
             return WorkerState.DEAD
         if self.suspect:
@@ -138,6 +143,7 @@ class Membership:
             role=event.view.role if older is None else older.role,
             draining=event.view.draining and older is None,
             heard_ns=now_ns,
+            born_ns=now_ns,
             number=event.number,
         )
         self._records[worker_id] = record
@@ -201,9 +207,13 @@ class Membership:
                 gone.append(record)
         return gone
 
-    def only_here(self, record: WorkerRecord) -> tuple[str, ...]:
-        """What no other worker that takes new work could do: "prefill", "decode"."""
-        others = [other for other in self.placeable() if other is not record]
+    def only_here(self, record: WorkerRecord, *beside: WorkerId) -> tuple[str, ...]:
+        """What no other worker that takes new work could do: "prefill", "decode".
+
+        Those `beside` are about to leave too.
+        """
+        gone = (record.key.worker_id, *beside)
+        others = [other for other in self.placeable() if other.key.worker_id not in gone]
         kinds = []
         if record.prefills and not any(other.prefills for other in others):
             kinds.append("prefill")

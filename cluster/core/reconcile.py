@@ -10,7 +10,7 @@ from ...proto.ids import Epoch
 from ...proto.move import MoveKind, MoveReport, Stage
 from ...proto.views import HeldRequest, Phase
 from ...proto.worker_events import GatewayLost, RequestCancelled
-from .drain import finish_drains
+from .drain import finish_drains, note_drained
 from .listeners import adopted, check_listener
 from .membership import Standing, WorkerRecord
 from .migrate import end_move, note_abort
@@ -82,6 +82,7 @@ def move_ended(cluster: Cluster, event: MoveEnded, now_ns: int) -> None:
         elif move is not None:
             tracked.target = None
             note_abort(cluster, tracked, now_ns)
+    note_drained(cluster, report)
     finish_drains(cluster)
     place_queued(cluster, now_ns)
 

@@ -71,6 +71,7 @@ def bury(cluster: Cluster, record: WorkerRecord, reason: str, now_ns: int) -> No
     """That life of a worker is over: fence it, and recover all it had."""
     key = record.key
     cluster.members.bury(record)
+    cluster.out += cluster.restarts.died(record, now_ns)
     cluster.prefixes.remove(key)
     cluster.bookings.remove_worker(key)
     for other in cluster.members.living():
@@ -80,7 +81,8 @@ def bury(cluster: Cluster, record: WorkerRecord, reason: str, now_ns: int) -> No
     for tracked in cluster.requests.owned_by(key):
         displace(cluster, tracked, tracked.epoch, f"worker {key} is dead: {reason}", now_ns)
     _displace_again(cluster, key, now_ns)
-    for ask_id in cluster.drains.pop(key, []):
+    drain = cluster.drains.pop(key, None)
+    for ask_id in drain.asks if drain is not None else ():
         cluster.answer(ask_id, f"worker {key} died while it drained: {reason}")
 
 

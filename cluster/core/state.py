@@ -1,8 +1,11 @@
 """All that one `ClusterCore` holds, and the effects of the step in progress."""
 
-from ...proto.effects import AnswerAsk, ClusterEffect, ToGateway, ToWorker
+from dataclasses import dataclass, field
+
+from ...proto.cluster_events import AfterDrain, AtDeadline
+from ...proto.effects import AnswerAsk, ClusterEffect, DrainReport, ToGateway, ToWorker
 from ...proto.gateway_events import GatewayEvent
-from ...proto.ids import GatewayId, RequestId, WorkerKey
+from ...proto.ids import GatewayId, RequestId, WorkerId, WorkerKey
 from ...proto.move import MoveReport
 from ...proto.worker_events import WorkerEvent
 from ..policy.placement import PlacementPolicy
@@ -14,7 +17,23 @@ from .membership import Membership
 from .moves import OpenMoves
 from .queue import AdmissionQueue
 from .requests import Requests
+from .restarts import Restarts
 from .traces import Traces
+
+
+@dataclass(slots=True, kw_only=True)
+class Drain:
+    """One worker's drain: what was wished, who waits for its end, and what has left."""
+
+    began_ns: int
+    requests: int  # that were there when it began
+    then: AfterDrain = AfterDrain.RETIRE
+    at_deadline: AtDeadline = AtDeadline.KEEP
+    deadline_ns: int | None = None
+    asks: list[str] = field(default_factory=list)
+    moved: int = 0
+    recomputed: int = 0
+    transfer_bytes: int = 0
 
 
 class Cluster:
@@ -25,7 +44,9 @@ class Cluster:
         self.policy = policy
         self.block_tokens = block_tokens
         self.started_ns: int | None = None
+        self.expected: tuple[WorkerId, ...] = ()
         self.members = Membership(limits)
+        self.restarts = Restarts(limits)
         self.requests = Requests(limits.ended_max)
         self.queue = AdmissionQueue(limits.queue_age_ns)
         self.deadlines = Deadlines()
@@ -33,8 +54,7 @@ class Cluster:
         self.moves = OpenMoves()
         self.traces = Traces(limits.traces_max, limits.trace_moves_max)
         self.prefixes = TieredIndex(block_tokens=block_tokens, hashes_max=limits.prefix_hashes_max)
-        # Workers that drain, and the asks to be answered when they are empty.
-        self.drains: dict[WorkerKey, list[str]] = {}
+        self.drains: dict[WorkerKey, Drain] = {}  # by the worker that drains
         # Unknown lives that a worker waits for, and since when. Bounded, oldest first.
         self.unheard: dict[WorkerKey, int] = {}
         # Gateways that died lately, whose requests still run, by when; then for good.
@@ -52,9 +72,19 @@ class Cluster:
         """Order a message to a gateway."""
         self.out.append(ToGateway(gateway_id, event))
 
-    def answer(self, ask_id: str, error: str = "", report: MoveReport | None = None) -> None:
+    def answer(
+        self,
+        ask_id: str,
+        error: str = "",
+        report: MoveReport | None = None,
+        drained: DrainReport | None = None,
+    ) -> None:
         """Order the end of an operator's ask."""
-        self.out.append(AnswerAsk(ask_id=ask_id, error=error, report=report))
+        self.out.append(AnswerAsk(ask_id=ask_id, error=error, report=report, drained=drained))
+
+    def asks(self) -> int:
+        """Operators who wait for an answer."""
+        return sum(len(drain.asks) for drain in self.drains.values()) + self.moves.asks()
 
     def check(self) -> None:
         """Invariants across the tables; each table has its own beside."""
@@ -81,5 +111,5 @@ class Cluster:
         assert len(self.dead_gateways) <= self.limits.gateways_max, self.dead_gateways
         for tracked in self.requests.all():
             assert tracked.orphaned_ns in (None, self.orphans.get(tracked.request_id)), tracked
-        asks = sum(len(ids) for ids in self.drains.values()) + self.moves.asks()
-        assert asks <= self.limits.asks_max, asks
+        self.restarts.check()
+        assert self.asks() <= self.limits.asks_max, self.asks()

@@ -1,10 +1,13 @@
 """The controller's picture of everything, as plain values for operators."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...proto.effects import DrainReport
 from ...proto.ids import Epoch, GatewayId, Incarnation, MoveId, RequestId, WorkerId, WorkerKey
 from ...proto.move import MoveKind, MoveReport
 from ...proto.views import Role, WorkerView
+from .drain import report_of
 from .membership import WorkerRecord, WorkerState
 from .moves import OpenMove, Why
 from .requests import RequestState, TrackedRequest
@@ -67,10 +70,20 @@ class GatewayStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStatus:
+    """One drain that has not ended."""
+
+    worker: WorkerKey
+    report: DrainReport
+    age_ns: int  # since it began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
     """Workers by id, the dead included; requests and moves oldest first.
 
     `gateways` is the shell's to fill in: the core knows nothing of processes.
+    `starting` are expected and have not registered with this controller yet.
     """
 
     workers: tuple[WorkerStatus, ...]
@@ -79,6 +92,8 @@ class ClusterStatus:
     queue_len: int
     uptime_ns: int
     gateways: tuple[GatewayStatus, ...] = ()
+    drains: tuple[DrainStatus, ...] = ()
+    starting: tuple[WorkerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +135,8 @@ def status_of(cluster: Cluster, now_ns: int) -> ClusterStatus:
         moves=tuple(_move(move, now_ns) for move in cluster.moves.all()),
         queue_len=len(cluster.queue),
         uptime_ns=now_ns - started_ns,
+        drains=tuple(_drains(cluster, now_ns)),
+        starting=tuple(w for w in cluster.expected if cluster.members.get(w) is None),
     )
 
 
@@ -137,6 +154,14 @@ def _worker(record: WorkerRecord, now_ns: int) -> WorkerStatus:
         view=record.view,
         age_ns=now_ns - record.heard_ns,
     )
+
+
+def _drains(cluster: Cluster, now_ns: int) -> Iterator[DrainStatus]:
+    for key, drain in cluster.drains.items():
+        record = cluster.members.current(key)
+        assert record is not None, key
+        report = report_of(cluster, record, drain)
+        yield DrainStatus(worker=key, report=report, age_ns=now_ns - drain.began_ns)
 
 
 def _request(tracked: TrackedRequest, now_ns: int) -> RequestStatus:

@@ -12,10 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from ...proto.cluster_events import ClusterStarted, GatewayDied, MoveEnded
-from ...proto.effects import AnswerAsk, ClusterEffect, RetireWorker, ToGateway, ToWorker
+from ...proto.effects import (
+    AnswerAsk,
+    ClusterEffect,
+    RestartWorker,
+    RetireWorker,
+    ToGateway,
+    ToWorker,
+)
 from ...proto.ids import GatewayId, RequestId, WorkerId, WorkerKey
 from ...proto.timers import ClearTimer, SetTimer
 from ...proto.worker_events import ViewAsked
@@ -33,6 +40,7 @@ log = logging.getLogger(__name__)
 GATEWAY_WATCH_S = 1.0
 GATEWAY_ANSWER_S = 2.0
 DEAD = "dead"
+LIFE_S = 20.0  # a worker that is being constructed answers when that is done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,7 @@ class Controller:
             for gateway_id in setup.gateway_ids
         }
         self._early: list[Any] = []
+        self._restarts: set[asyncio.Task[None]] = set()
         self._shell: CoreShell | None = None
         self._thread = LoopThread("controller", self._main)
 
@@ -83,7 +92,7 @@ class Controller:
         self._post = Post(self._setup.namespace)
         recorder = open_recorder(self._setup.record, "controller")
         self._shell = CoreShell(self._core.step, self._perform, recorder)
-        self._shell.post(ClusterStarted())
+        self._shell.post(ClusterStarted(worker_ids=self._setup.worker_ids))
         self._take(self._early)
         for worker_id in self._setup.worker_ids:
             handle = self._post.handle(worker_name(worker_id))
@@ -119,6 +128,9 @@ class Controller:
                 self._post.gateway(asker, effect)
             case RetireWorker(key=key):
                 self._retire(key)
+            case RestartWorker(key=key):
+                self._restarts.add(task := asyncio.create_task(self._restart(key)))
+                task.add_done_callback(self._restarts.discard)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
 
@@ -128,6 +140,22 @@ class Controller:
         handle = self._post.handle(worker_name(key.worker_id))
         if handle is not None:
             ray.kill(handle, no_restart=True)
+
+    async def _restart(self, key: WorkerKey) -> None:
+        """Ends that life if it still runs, or hangs; Ray begins the next."""
+        handle: Any = self._post.handle(worker_name(key.worker_id))
+        if handle is None:
+            return
+        try:
+            answer: asyncio.Future[int] = asyncio.wrap_future(handle.life.remote().future())
+            life = await asyncio.wait_for(answer, LIFE_S)
+        except TimeoutError:
+            life = key.incarnation  # it hangs
+        except RayError:
+            return  # no process: Ray is at it
+        if life <= key.incarnation:
+            log.info("restarting worker=%s", key)
+            ray.kill(handle, no_restart=False)
 
     async def _watch(self, gateway_id: GatewayId) -> None:
         """Looks at a gateway's process for ever; tells the core when it is gone."""

@@ -5,6 +5,7 @@ outlives any worker and the controller.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -31,11 +32,14 @@ from ...workers.live.loop_thread import LoopThread
 from ...workers.live.post import CONTROLLER, Post
 from ...workers.live.recording import open_recorder
 from ..core.gateway import GatewayCore
+from .front.seams import PLAIN_DRAIN, DrainWish
 from .front.server import Endpoint, Front, PortInUse
 from .gateway_setup import GatewaySetup
 from .language import served_model
 
 ASK_TIMEOUT_S = 60.0
+DRAIN_AGAIN_S = 5.0
+DRAIN_LATE_S = 30.0
 StreamItem = DeliverTokens | EndStream | FailStream
 
 
@@ -122,9 +126,28 @@ class LiveOperator:
         except (ray.exceptions.RayError, TimeoutError) as error:
             raise ConnectionError("the controller does not answer; try again") from error
 
-    async def drain(self, worker_id: WorkerId, deadline_s: float) -> AnswerAsk:
-        ask_id = self._new_id()
-        return await self._ask(DrainAsked(ask_id=ask_id, worker_id=worker_id), deadline_s)
+    async def drain(
+        self, worker_id: WorkerId, deadline_s: float, wish: DrainWish = PLAIN_DRAIN
+    ) -> AnswerAsk:
+        """Asked again until it is answered: a restarted controller knows of no ask."""
+        ask_id, ends_s = self._new_id(), time.monotonic() + deadline_s
+        while True:
+            left_s = ends_s - time.monotonic()
+            event = DrainAsked(
+                ask_id=ask_id,
+                worker_id=worker_id,
+                life=wish.life,
+                beside=wish.beside,
+                within_ns=max(1, round(left_s * 1e9)),
+                at_deadline=wish.at_deadline,
+                then=wish.then,
+            )
+            # At the deadline the controller answers; computing again elsewhere takes longer.
+            answer = await self._try_ask(event, min(DRAIN_AGAIN_S, left_s + DRAIN_LATE_S))
+            if answer is not None:
+                return answer
+            if time.monotonic() >= ends_s + DRAIN_LATE_S:
+                return _unanswered(ask_id, deadline_s + DRAIN_LATE_S)
 
     async def migrate(self, request_id: RequestId, target: WorkerId | None) -> AnswerAsk:
         event = MigrateAsked(ask_id=self._new_id(), request_id=request_id, target=target)
@@ -144,15 +167,24 @@ class LiveOperator:
         return f"{self._gateway_id}/{uuid.uuid4().hex}"
 
     async def _ask(self, event: Any, timeout_s: float) -> AnswerAsk:
+        answer = await self._try_ask(event, timeout_s)
+        return _unanswered(event.ask_id, timeout_s) if answer is None else answer
+
+    async def _try_ask(self, event: Any, timeout_s: float) -> AnswerAsk | None:
+        """None if no answer came in time."""
         future: asyncio.Future[AnswerAsk] = asyncio.get_running_loop().create_future()
         self._asks[event.ask_id] = future
         self._post.controller(event)
         try:
             return await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
-            return AnswerAsk(ask_id=event.ask_id, error=f"no answer within {timeout_s:g} s")
+            return None
         finally:
             self._asks.pop(event.ask_id, None)
+
+
+def _unanswered(ask_id: str, timeout_s: float) -> AnswerAsk:
+    return AnswerAsk(ask_id=ask_id, error=f"no answer within {timeout_s:g} s")
 
 
 class Gateway:

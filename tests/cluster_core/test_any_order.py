@@ -10,6 +10,8 @@ from splitweave.cluster.core.core import ClusterCore
 from splitweave.cluster.core.limits import ClusterLimits
 from splitweave.cluster.policy.round_robin import RoundRobin
 from splitweave.proto.cluster_events import (
+    AfterDrain,
+    AtDeadline,
     DrainAsked,
     GatewayDied,
     MigrateAsked,
@@ -29,7 +31,7 @@ from splitweave.proto.gateway_events import (
     TokenChunk,
     TokensEmitted,
 )
-from splitweave.proto.ids import Epoch, GatewayId, RequestId, WorkerId
+from splitweave.proto.ids import Epoch, GatewayId, Incarnation, RequestId, WorkerId
 from splitweave.proto.move import Stage
 from splitweave.proto.requests import FinishReason, SampledToken
 from splitweave.proto.views import Phase, Role
@@ -226,6 +228,14 @@ class AnyController:
                     st.sampled_from(
                         [
                             DrainAsked(ask_id="a", worker_id=WorkerId(worker)),
+                            DrainAsked(
+                                ask_id="f",
+                                worker_id=WorkerId(worker),
+                                life=Incarnation(incarnation),
+                                within_ns=1 * S,
+                                at_deadline=AtDeadline.RECOMPUTE,
+                                then=AfterDrain.RESTART,
+                            ),
                             RoleAsked(ask_id="b", worker_id=WorkerId(worker), role=Role.MIXED),
                             RoleAsked(ask_id="c", worker_id=WorkerId(worker), role=Role.PREFILL),
                             MigrateAsked(ask_id="d", request_id=name),
@@ -261,7 +271,7 @@ def test_a_controller_stands_any_facts_and_stays_whole(
     for _ in range(20):
         plane.after(1 * S).tick()
     status = plane.core.status(plane.now_ns)
-    assert all(worker.state == "dead" for worker in status.workers)
+    assert all(worker.state in ("dead", "retired") for worker in status.workers)
     assert status.moves == ()
     assert all(request.state == "queued" for request in status.requests)
 

@@ -148,7 +148,7 @@ def test_a_new_controller_takes_role_and_drain_from_the_view() -> None:
         "d0#1: be mixed, draining",
         "retire d0#1",
     ]
-    assert plane.states() == {"d0": "draining"}
+    assert plane.states() == {"d0": "retired"}
 
 
 def test_workers_beyond_the_limit_are_not_taken() -> None:

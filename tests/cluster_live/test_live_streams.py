@@ -301,7 +301,8 @@ async def test_an_ask_without_an_answer_ends_with_its_time(
     sut, post = operator()
     for ask in (sut.migrate(R1, None), sut.set_role(WorkerId("w"), Role.MIXED)):
         assert (await ask).error == "no answer within 0.02 s"
-    assert (await sut.drain(WorkerId("w"), 0.03)).error == "no answer within 0.03 s"
+    monkeypatch.setattr(live, "DRAIN_LATE_S", 0.02)
+    assert (await sut.drain(WorkerId("w"), 0.03)).error == "no answer within 0.05 s"
     assert len(post.to("controller")) == 3
 
 
@@ -386,3 +387,14 @@ async def test_status_without_a_controller_is_a_connection_error(
         post.handles["controller"] = type("Handle", (), {"status": Called(raises(error))})
     with pytest.raises(ConnectionError, match=says):
         await sut.status()
+
+
+async def test_a_drain_is_asked_again_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "DRAIN_AGAIN_S", 0.02)
+    sut, post = operator()
+    drain = asyncio.create_task(sut.drain(WorkerId("w"), 5.0))
+    await asyncio.sleep(0.3)
+    first, *others = post.to("controller")
+    assert all(again.ask_id == first.ask_id for again in others)
+    sut.answer(AnswerAsk(ask_id=first.ask_id))
+    assert (await drain).error == ""

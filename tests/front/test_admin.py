@@ -1,6 +1,6 @@
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,8 +19,11 @@ from splitweave.client import (
 )
 from splitweave.cluster.core.status import ClusterStatus, RequestTrace
 from splitweave.cluster.live.cli.app import app
+from splitweave.cluster.live.front import draining
 from splitweave.proto import views
-from splitweave.proto.effects import AnswerAsk
+from splitweave.proto.cluster_events import AfterDrain, AtDeadline
+from splitweave.proto.effects import AnswerAsk, DrainReport
+from splitweave.proto.ids import Incarnation, WorkerId
 from typer.testing import CliRunner
 
 
@@ -31,11 +34,15 @@ class ScriptedOperator:
     error: str = ""
     away: bool = False
     hangs: bool = False
+    late: bool = False  # the error is that of a deadline
+    back: bool = False  # workers are back, as a later life, once they are drained
     asked: list[Any] = field(default_factory=list)
 
     async def status(self) -> ClusterStatus:
         if self.away:
             raise ConnectionError("the controller is not there; try again in a second")
+        if self.back and any(ask[0] == "drain" for ask in self.asked):
+            return _reborn(STATUS)
         return STATUS
 
     async def trace(self, request_id: str) -> RequestTrace | None:
@@ -58,7 +65,18 @@ class ScriptedOperator:
         if self.hangs:
             await asyncio.Event().wait()
         report = None if self.error else account(REQUEST, 2).moves[0]
-        return AnswerAsk(ask_id="a", error=self.error, report=report)
+        drained = None
+        if ask[0] == "drain" and (not self.error or self.late):
+            drained = DrainReport(requests=3, left=0, moved=2, recomputed=1, transfer_bytes=2048)
+        return AnswerAsk(ask_id="a", error=self.error, report=report, drained=drained)
+
+
+def _reborn(status: ClusterStatus) -> ClusterStatus:
+    workers = (
+        replace(worker, incarnation=Incarnation(worker.incarnation + 1))
+        for worker in status.workers
+    )
+    return replace(status, workers=tuple(workers))
 
 
 async def call(operator: ScriptedOperator, method: str, *args: Any) -> Any:
@@ -84,7 +102,7 @@ async def test_status_tells_workers_requests_and_moves() -> None:
 
 async def test_drain_waits_and_tells_how_many_requests_left() -> None:
     operator = ScriptedOperator()
-    assert await call(operator, "drain", "decode-0", 5.0) == 1
+    assert await call(operator, "drain", "decode-0", 5.0) == 3
     assert operator.asked == [("drain", "decode-0", 5.0)]
 
 
@@ -207,7 +225,8 @@ async def test_operators_commands_say_what_was_done() -> None:
     drain = await invoke(ScriptedOperator(), "drain", "decode-0", "--deadline", "5")
     migrate = await invoke(ScriptedOperator(), "migrate", "r1", "--to", "decode-0")
     role = await invoke(ScriptedOperator(), "set-role", "decode-0", "mixed")
-    assert drain.stdout == "decode-0 is empty; 1 requests left it\n"
+    end = "decode-0 is empty; 3 requests were there, 2 moved (2,048 bytes), 1 computed again\n"
+    assert drain.stdout == end
     assert migrate.stdout.startswith("handoff prefill-0 -> decode-0: 1,000 bytes in 6.0 ms")
     assert role.stdout == "decode-0: decode -> mixed\n"
 
@@ -215,3 +234,107 @@ async def test_operators_commands_say_what_was_done() -> None:
 async def test_a_refused_drain_exits_5() -> None:
     result = await invoke(ScriptedOperator(error="it is the last one"), "drain", "decode-0")
     assert (result.exit_code, result.stderr) == (5, "error: it is the last one\n")
+
+
+# ---- drains with a report
+
+
+async def drained(operator: ScriptedOperator, **options: Any) -> list[Any]:
+    """Every report of one drain."""
+    async with (
+        serving(Script([]), operator) as front,
+        AsyncClient(front.address, retry=RetryPolicy(tries_max=1)) as client,
+    ):
+        return [progress async for progress in client.drain_workers(**options)]
+
+
+async def test_a_pool_is_drained_at_once_and_its_workers_know_of_each_other() -> None:
+    operator = ScriptedOperator()
+    last = (await drained(operator, pool="p", deadline_s=5.0, recompute=True))[-1]
+    assert [(worker.worker_id, worker.state) for worker in last.workers] == [
+        ("decode-0", "empty"),
+        ("prefill-0", "empty"),
+    ]
+    assert (last.workers[0].requests, last.workers[0].moved, last.workers[0].left) == (3, 2, 0)
+    wishes = {ask[1]: ask[3] for ask in operator.asked}
+    assert wishes["decode-0"].beside == ("prefill-0",)
+    assert wishes["prefill-0"].at_deadline is AtDeadline.RECOMPUTE
+    assert wishes["prefill-0"].then is AfterDrain.RETIRE
+
+
+async def test_with_restart_one_leaves_when_the_one_before_is_back() -> None:
+    operator = ScriptedOperator(back=True)
+    reports = await drained(operator, all=True, restart=True)
+    assert [worker.state for worker in reports[-1].workers] == ["restarted", "restarted"]
+    assert ["restarting", "waiting"] in [
+        [worker.state for worker in report.workers] for report in reports
+    ] or ["restarted", "waiting"] in [
+        [worker.state for worker in report.workers] for report in reports
+    ]
+    assert [ask[3].beside for ask in operator.asked] == [(), ()]
+    assert [ask[3].then for ask in operator.asked] == [AfterDrain.RESTART] * 2
+
+
+async def test_a_restart_stops_at_the_first_worker_that_may_not_leave() -> None:
+    operator = ScriptedOperator(error="it is the last one")
+    with pytest.raises(Refused, match="it is the last one"):
+        await drained(operator, all=True, restart=True)
+    assert len(operator.asked) == 1
+
+
+async def test_a_drain_with_a_report_says_when_its_deadline_is_over() -> None:
+    with pytest.raises(DeadlineExceeded, match="2 requests are left"):
+        await drained(
+            ScriptedOperator(error="2 requests are left", late=True), worker_id="decode-0"
+        )
+
+
+async def test_a_worker_that_does_not_come_back_ends_the_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "RESTART_S", 0.05)
+    with pytest.raises(Refused, match="decode-0 did not come back within"):
+        await drained(ScriptedOperator(), worker_id="decode-0", restart=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"worker_id": "w9"}, "unknown worker 'w9'"),
+        ({"pool": "x"}, "unknown pool 'x'"),
+        ({"node": "far"}, "unknown node 'far'"),
+    ],
+)
+async def test_draining_nothing_names_what_there_is(options: Any, said: str) -> None:
+    with pytest.raises(NotFound, match=said) as caught:
+        await drained(ScriptedOperator(), **options)
+    assert "decode-0 (pool " in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "a", "node": "b"}, {"all": False}])
+async def test_a_drain_must_mean_something(options: Any) -> None:
+    with pytest.raises(InvalidRequest, match="give one of worker_id, node, pool, all"):
+        await drained(ScriptedOperator(), **options)
+
+
+async def test_an_unknown_way_to_drain_is_named() -> None:
+    with pytest.raises(TypeError, match="unknown option 'gently'"):
+        await drained(ScriptedOperator(), gently=True)
+
+
+@pytest.mark.parametrize("args", [[], ["w", "--all"], ["--node", "n", "--pool", "p"]])
+async def test_the_command_says_what_it_needs(args: list[str]) -> None:
+    result = await invoke(ScriptedOperator(), "drain", *args)
+    assert result.exit_code == 2
+    assert "give a WORKER, or one of --node, --pool and --all" in result.stderr
+
+
+async def test_a_worker_that_starts_shows_as_starting() -> None:
+    starting = ScriptedOperator()
+    starting.status = lambda: _soon(replace(STATUS, starting=(WorkerId("late-0"),)))  # type: ignore[method-assign]
+    status = await call(starting, "status")
+    assert [(w.worker_id, w.state) for w in status.workers][-1] == ("late-0", "starting")
+
+
+async def _soon(status: ClusterStatus) -> ClusterStatus:
+    return status

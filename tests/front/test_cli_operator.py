@@ -13,7 +13,7 @@ from scripted_front import Script, serving
 from splitweave.client import ClusterStatus, NotFound, errors
 from splitweave.client.status import cluster_status as from_wire
 from splitweave.cluster.core.membership import WorkerState
-from splitweave.cluster.live.cli import chat, generate, operate, simulate, status
+from splitweave.cluster.live.cli import chat, drain, generate, operate, simulate, status
 from splitweave.cluster.live.cli import serve as serve_command
 from splitweave.cluster.live.cli.app import app
 from splitweave.cluster.live.cli.reporting import HINTS, UsageProblem, reporting
@@ -279,7 +279,7 @@ def test_a_message_of_many_lines_is_said_in_one(capsys: pytest.CaptureFixture[st
 
 COMMANDS = {
     "serve": serve_command.serve, "generate": generate.generate, "chat": chat.chat,
-    "status": status.status, "drain": operate.drain, "migrate": operate.migrate,
+    "status": status.status, "drain": drain.drain, "migrate": operate.migrate,
     "set-role": operate.set_role, "simulate": simulate.simulate,
 }  # fmt: skip
 

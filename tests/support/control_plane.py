@@ -21,6 +21,7 @@ from splitweave.proto.effects import (
     DeliverTokens,
     EndStream,
     FailStream,
+    RestartWorker,
     RetireWorker,
     ToController,
     ToGateway,
@@ -226,6 +227,8 @@ def say(effect: Any) -> str:
             return f"{ask_id}: {error or done}"
         case RetireWorker(key=to):
             return f"retire {to}"
+        case RestartWorker(key=to):
+            return f"restart {to}"
         case DeliverTokens(request_id=name, first_index=first, tokens=tokens):
             return f"{name}[{first}] = {' '.join(str(token.token_id) for token in tokens)}"
         case EndStream(request_id=name, finish=finish, account=account):

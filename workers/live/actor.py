@@ -44,6 +44,10 @@ class WorkerActor:
         """For tests and operators: close every KV pair with that worker, now. How many."""
         return self._worker.cut(peer)
 
+    def life(self) -> int:
+        """The incarnation of this life; answers while the process is well."""
+        return self._worker.life()
+
     def error(self) -> str:
         """Why the worker could not start; empty if it did or still tries."""
         return self._worker.error()

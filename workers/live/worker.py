@@ -82,6 +82,10 @@ class Worker:
         """Close every KV pair with that worker; how many. Their copies fail, the next pair anew."""
         return 0 if self._shell is None else self._transport.cut(peer)
 
+    def life(self) -> int:
+        """The incarnation of this life."""
+        return self._key.incarnation
+
     def error(self) -> str:
         """Why the worker could not start; empty if it did or still tries."""
         return self._error

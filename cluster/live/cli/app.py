@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .... import __version__
-from . import chat, fuzz, generate, operate, serve, simulate, status
+from . import chat, drain, fuzz, generate, operate, serve, simulate, status
 from .reporting import CTRL_C
 
 HELP = """
@@ -60,7 +60,12 @@ register(
 )
 register(chat.chat, "chat", 'chat --system "Answer in one sentence." -t 0.7')
 register(status.status, "status", "status --watch", "status --request req-1 --json")
-register(operate.drain, "drain decode-0 --deadline 30")
+register(
+    drain.drain,
+    "drain decode-0 --deadline 30",
+    "drain --pool decode-old --deadline 120 --recompute",
+    "drain --all --restart",
+)
 register(operate.migrate, "migrate req-1 --to decode-1")
 register(operate.set_role, "set-role decode-1 mixed", name="set-role")
 register(

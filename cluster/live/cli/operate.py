@@ -1,4 +1,4 @@
-"""`splitweave drain`, `migrate` and `set-role`: an operator's orders."""
+"""`splitweave migrate` and `set-role`: an operator's orders about one request, one worker."""
 
 from typing import Annotated
 
@@ -10,19 +10,6 @@ from . import options as opt
 from .reporting import reporting
 
 WorkerId = Annotated[str, typer.Argument(help="As `splitweave status` shows it.", metavar="WORKER")]
-
-
-def drain(
-    worker_id: WorkerId,
-    deadline: Annotated[
-        float | None, typer.Option(help="Seconds its requests may take to leave.", min=0.001)
-    ] = None,
-    address: opt.Address = opt.ADDRESS,
-) -> None:
-    """Empty a worker: its requests migrate away, then it ends. No stream stops."""
-    with reporting(), Client(address) as client:
-        requests = client.drain(worker_id, deadline)
-        typer.echo(f"{worker_id} is empty; {requests} requests left it")
 
 
 def migrate(

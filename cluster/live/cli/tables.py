@@ -11,7 +11,7 @@ from ....client import Blocks, ClusterStatus
 
 STYLES = {
     "alive": "green", "serving": "green", "draining": "yellow", "suspect": "magenta",
-    "silent": "magenta", "dead": "red",
+    "silent": "magenta", "dead": "red", "starting": "cyan", "retired": "dim",
 }  # fmt: skip
 
 
@@ -30,9 +30,10 @@ class ByWidth:
 
 def tables(picture: ClusterStatus) -> RenderableType:
     """A heading, and a table each of workers, gateways, requests, moves; no empty ones."""
-    alive = sum(worker.state == "alive" for worker in picture.workers)
+    wanted = [worker for worker in picture.workers if worker.state != "retired"]
+    alive = sum(worker.state == "alive" for worker in wanted)
     heading = Text(
-        f"{picture.model or 'model unknown'}: {alive} of {len(picture.workers)} workers alive,"
+        f"{picture.model or 'model unknown'}: {alive} of {len(wanted)} workers alive,"
         f" {len(picture.requests)} requests, {len(picture.moves)} moves,"
         f" up {picture.uptime_s:.0f} s"
     )

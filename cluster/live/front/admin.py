@@ -9,23 +9,26 @@ import grpc
 
 from ....proto import admin_pb2 as pb
 from ....proto.admin_pb2_grpc import AdminServicer
+from ....proto.cluster_events import AfterDrain, AtDeadline
 from ....proto.effects import AnswerAsk
 from ....proto.ids import RequestId, WorkerId
 from ...core.status import ClusterStatus, WorkerStatus
 from .accounting import move_message
 from .context import Context
+from .draining import Evacuation, chosen
 from .picture import ROLE_OF, ROLES, cluster_status, request_trace
 from .refusals import Refused, Violation, abort, invalid, unavailable
 from .seams import Operator
 
 DRAIN_S = 60.0
 DRAIN_S_MAX = 86_400.0
+ANSWER_S = 2.0  # the controller notices a deadline, and its answer travels
 NAMES_MAX = 32
 UNKNOWN = "unknown"  # how the controller begins an error about an id it does not know
 
 
 class AdminService(AdminServicer):
-    """Status, Trace, Metrics, Drain, Migrate and SetRole."""
+    """Status, Trace, Metrics, Drain, DrainWorkers, Migrate and SetRole."""
 
     def __init__(self, model: str, operator: Operator) -> None:
         self._model = model
@@ -60,18 +63,34 @@ class AdminService(AdminServicer):
         self, request: pb.DrainRequest, context: Context
     ) -> pb.DrainReply:
         async with refusing(context):
-            deadline_s = request.deadline_s if request.HasField("deadline_s") else DRAIN_S
-            if not (0.0 < deadline_s <= DRAIN_S_MAX and math.isfinite(deadline_s)):
-                limit = f"is {deadline_s:g}; above 0, at most {DRAIN_S_MAX:g}"
-                raise invalid(Violation("deadline_s", limit))
+            deadline_s = deadline_of(request)
             worker = worker_of(await self._operator.status(), request.worker_id)
             ask = self._operator.drain(WorkerId(request.worker_id), deadline_s)
             try:
-                done(await asyncio.wait_for(ask, deadline_s))
+                answer = await asyncio.wait_for(ask, deadline_s + ANSWER_S)
             except TimeoutError:
                 message = f"{request.worker_id} is not empty after {deadline_s:g} s"
                 raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
-            return pb.DrainReply(requests=len(worker.view.requests))
+            if answer.error and answer.drained is not None:
+                raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, answer.error)
+            drained = done(answer).drained
+            return pb.DrainReply(
+                requests=len(worker.view.requests) if drained is None else drained.requests
+            )
+
+    async def DrainWorkers(  # noqa: N802
+        self, request: pb.DrainWorkersRequest, context: Context
+    ) -> AsyncIterator[pb.DrainProgress]:
+        async with refusing(context):
+            evacuation = Evacuation(
+                operator=self._operator,
+                leaving=chosen(await self._operator.status(), request),
+                deadline_s=deadline_of(request),
+                at_deadline=AtDeadline.RECOMPUTE if request.recompute else AtDeadline.KEEP,
+                then=AfterDrain.RESTART if request.restart else AfterDrain.RETIRE,
+            )
+            async for progress in evacuation.run():
+                yield progress
 
     async def Migrate(  # noqa: N802
         self, request: pb.MigrateRequest, context: Context
@@ -97,6 +116,15 @@ class AdminService(AdminServicer):
             worker = worker_of(await self._operator.status(), request.worker_id)
             done(await self._operator.set_role(worker.worker_id, role))
             return pb.SetRoleReply(previous=ROLES[worker.role])
+
+
+def deadline_of(request: pb.DrainRequest | pb.DrainWorkersRequest) -> float:
+    """Seconds; raises Refused if they are none."""
+    deadline_s = request.deadline_s if request.HasField("deadline_s") else DRAIN_S
+    if not (0.0 < deadline_s <= DRAIN_S_MAX and math.isfinite(deadline_s)):
+        limit = f"is {deadline_s:g}; above 0, at most {DRAIN_S_MAX:g}"
+        raise invalid(Violation("deadline_s", limit))
+    return deadline_s
 
 
 def worker_of(status: ClusterStatus, worker_id: str) -> WorkerStatus:

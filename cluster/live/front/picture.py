@@ -1,6 +1,7 @@
 """The controller's status, as the Admin service tells it."""
 
 from ....proto import admin_pb2 as pb
+from ....proto.ids import WorkerId
 from ....proto.move import Stage
 from ....proto.views import Role
 from ...core.membership import WorkerState
@@ -21,10 +22,12 @@ ROLES = {
 }
 ROLE_OF = {number: role for role, number in ROLES.items()}
 STATES = {
+    WorkerState.STARTING: pb.WORKER_STATE_STARTING,
     WorkerState.ALIVE: pb.WORKER_STATE_ALIVE,
     WorkerState.DRAINING: pb.WORKER_STATE_DRAINING,
     WorkerState.SUSPECT: pb.WORKER_STATE_SUSPECT,
     WorkerState.DEAD: pb.WORKER_STATE_DEAD,
+    WorkerState.RETIRED: pb.WORKER_STATE_RETIRED,
 }
 
 
@@ -32,7 +35,8 @@ def cluster_status(status: ClusterStatus, model: str) -> pb.ClusterStatus:
     """The whole picture."""
     return pb.ClusterStatus(
         model=model,
-        workers=[_worker(worker) for worker in status.workers],
+        workers=[_worker(worker) for worker in status.workers]
+        + [_starting(worker_id) for worker_id in status.starting],
         requests=[_request(request) for request in status.requests],
         moves=[_move(move) for move in status.moves],
         uptime_s=status.uptime_ns / NS_PER_S,
@@ -88,6 +92,11 @@ def _worker(worker: WorkerStatus) -> pb.Worker:
         heartbeat_age_s=worker.age_ns / NS_PER_S,
         request_ids=[held.request_id for held in view.requests],
     )
+
+
+def _starting(worker_id: WorkerId) -> pb.Worker:
+    """Nothing is known of it but its name."""
+    return pb.Worker(worker_id=worker_id, state=STATES[WorkerState.STARTING])
 
 
 def _request(request: RequestStatus) -> pb.RunningRequest:

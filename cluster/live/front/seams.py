@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ....proto.cluster_events import AfterDrain, AtDeadline
 from ....proto.effects import AnswerAsk, DeliverTokens, EndStream, FailStream
-from ....proto.ids import GatewayId, RequestId, WorkerId
+from ....proto.ids import GatewayId, Incarnation, RequestId, WorkerId
 from ....proto.requests import Request
 from ....proto.views import Role
 
@@ -44,6 +45,19 @@ class Streams(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainWish:
+    """How a worker is drained; see `DrainAsked`."""
+
+    life: Incarnation | None = None
+    beside: tuple[WorkerId, ...] = ()
+    at_deadline: AtDeadline = AtDeadline.KEEP
+    then: AfterDrain = AfterDrain.RETIRE
+
+
+PLAIN_DRAIN = DrainWish()
+
+
 class Operator(Protocol):
     """Asks to the controller. Each raises ConnectionError if it is away."""
 
@@ -53,7 +67,9 @@ class Operator(Protocol):
 
     async def metrics(self) -> str: ...
 
-    async def drain(self, worker_id: WorkerId, deadline_s: float) -> AnswerAsk: ...
+    async def drain(
+        self, worker_id: WorkerId, deadline_s: float, wish: DrainWish = PLAIN_DRAIN
+    ) -> AnswerAsk: ...
 
     async def migrate(self, request_id: RequestId, target: WorkerId | None) -> AnswerAsk: ...
 

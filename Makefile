@@ -1,5 +1,6 @@
 # make run    the demo: two pools on this machine, a handoff, a live migration
 # make test   every test            make check  format, lint, types, contracts, stubs
+# make chaos  kill everything in turn under load, and compare every stream
 # make proto  regenerate the stubs  make bench  figures for benchmarks/README.md
 # make mutants  plant bugs in copies of the source, and show which test sees each
 #
@@ -19,7 +20,7 @@ SAY := @printf '\033[1m==> %s\033[0m\n'
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format proto bench mutants clean
+.PHONY: help setup run test check format proto bench chaos mutants clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -58,6 +59,9 @@ mutants: .venv/.stamp-test
 
 bench: .venv/.stamp-bench
 	@for script in $(filter-out $(RUN_BY_NAME),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+chaos: .venv/.stamp-test
+	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,13 +1,13 @@
 """Requests under faults: all at once, then what each fault cost and what is left behind."""
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from splitweave.benchmarks.survival.asks import Ask, Mix
-from splitweave.benchmarks.survival.faults import Injector, Kind, Recovery, draw_plan
+from splitweave.benchmarks.survival.faults import Kind, Recovery, draw_plan
+from splitweave.benchmarks.survival.injector import Injector
 from splitweave.benchmarks.survival.journal import Journal
 from splitweave.benchmarks.survival.processes import Family, Sample
 from splitweave.benchmarks.survival.streams import References, Stream, Tokens, run_stream
@@ -18,6 +18,7 @@ MIX = Mix(prompt_tokens=(32, 1024), output_tokens=(16, 48))
 # More patient than the default: a gateway that was killed takes some seconds to come back.
 PATIENT = RetryPolicy(tries_max=20, resume_tries_max=20)
 TIMEOUT_S = 300.0
+FAULTS_S_MAX = 3600.0
 REST_S = 90.0
 GAP_AFTER_S = 30.0  # how long after a fault a gap may still be its doing
 Tell = Callable[[str, int, int], None]
@@ -94,9 +95,8 @@ async def disturbed(
     injector = Injector(cluster, family, journal)
     await injector.status()
     before = family.samples(0.0)
-    workers = sorted(sample.name for sample in before if sample.role in ("prefill", "decode"))
-    plan = draw_plan(workers, chaos.kinds, chaos.every_s, TIMEOUT_S * 10, chaos.seed)
-    hurting = asyncio.create_task(injector.follow(itertools.islice(plan, 1000)))
+    plan = draw_plan(chaos.kinds, chaos.every_s, chaos.seed)
+    hurting = asyncio.create_task(injector.follow(plan, until_s=FAULTS_S_MAX))
     began_s, total = loop.time(), len(chaos.asks)
     try:
         streams = await run_all(
@@ -112,6 +112,9 @@ async def disturbed(
     for stream in streams:
         if not references.judge(stream):
             stream.outcome = "wrong"
+        journal.write(
+            "stream", request=stream.request_id, outcome=stream.outcome, error=stream.error
+        )
     outcome = Outcome(streams=streams, seconds=loop.time() - began_s)
     tell("coming to rest", total, total)
     await injector.finish()

@@ -11,11 +11,19 @@ from splitweave.cluster.live.config import (
 )
 from splitweave.proto.views import Role
 
-PREFILL, DECODE = 2, 3
+PREFILL, DECODE, GATEWAYS = 2, 3, 2
+
+
+def _gateways() -> GatewayConfig:
+    """Two, where there can be two; each at a port of its own that it keeps."""
+    keys: dict[str, int] = {"port": 0}
+    if "count" in GatewayConfig.__dataclass_fields__:
+        keys["count"] = GATEWAYS
+    return GatewayConfig(**keys)  # type: ignore[arg-type]
 
 
 def setting(blocks: int, queue_len_max: int) -> ClusterConfig:
-    """2P3D on a free port; `blocks` KV blocks of 16 tokens per worker."""
+    """2P3D behind two gateways on free ports; `blocks` KV blocks of 16 tokens per worker."""
     return ClusterConfig(
         model=ModelConfig(path="demo"),
         pools=[
@@ -23,11 +31,7 @@ def setting(blocks: int, queue_len_max: int) -> ClusterConfig:
             PoolConfig(name="decode", role=Role.DECODE, count=DECODE, cpus=0.1, blocks=blocks),
         ],
         budgets=BudgetConfig(sequences_max=16),
-        gateway=GatewayConfig(port=0),
+        gateway=_gateways(),
         controller=ControllerConfig(queue_len_max=queue_len_max),
         ray=RayConfig(address="local", namespace="splitweave-survival"),
     )
-
-
-def worker_ids() -> list[str]:
-    return [f"prefill-{n}" for n in range(PREFILL)] + [f"decode-{n}" for n in range(DECODE)]

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from splitweave.benchmarks.survival.asks import Ask, Mix, draw_asks
-from splitweave.benchmarks.survival.faults import Injector, Kind, draw_plan
+from splitweave.benchmarks.survival.faults import Kind, draw_plan
+from splitweave.benchmarks.survival.injector import Injector
 from splitweave.benchmarks.survival.journal import Journal
 from splitweave.benchmarks.survival.processes import Family
-from splitweave.benchmarks.survival.setting import worker_ids
 from splitweave.benchmarks.survival.streams import References, Stream, run_stream, settle
 from splitweave.client import AsyncClient, SplitweaveError
 from splitweave.cluster.live.cluster import LiveCluster
@@ -46,7 +46,7 @@ class Soak:
         self._journal = journal
         self._address = cluster.address
         self._family = Family()
-        self._injector = Injector(cluster, self._family, journal)
+        self._injector = Injector(cluster, self._family, journal, SPARED)
         self._asks = draw_asks(plan.asks, MIX, plan.seed)
         self._references = References()
         self._generator = random.Random(plan.seed)
@@ -129,12 +129,9 @@ class Soak:
     async def _hurt(self, seconds: float) -> None:
         if not self._plan.fault_every_s:
             return
-        workers = [name for name in worker_ids() if name not in SPARED]
-        kinds = list(Kind)
+        plan = draw_plan(tuple(Kind), self._plan.fault_every_s, self._plan.seed)
         # The last minute is for getting over the last fault.
-        until_s = seconds - 60.0
-        plan = draw_plan(workers, kinds, self._plan.fault_every_s, until_s, self._plan.seed)
-        await self._injector.follow(plan)
+        await self._injector.follow(plan, until_s=seconds - 60.0)
 
     async def _sample(self) -> None:
         loop = asyncio.get_running_loop()

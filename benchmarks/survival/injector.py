@@ -89,13 +89,16 @@ class Injector:
 
     async def _aim(self, fault: Fault, status: Any) -> Aim | None:
         if fault.kind is Kind.KILL_CONTROLLER:
-            pids = [member.pid for member in self._family.of_role("controller")]
-            aims = [Aim(target="controller", pid=pid, workers=len(status.workers)) for pid in pids]
+            pid = await _answer(self._actors.controller.pid.remote())
+            count = len(status.workers)
+            aims = [] if pid is None else [Aim(target="controller", pid=pid, workers=count)]
         elif fault.kind is Kind.KILL_GATEWAY:
+            # A lone gateway would only show how long one takes to come back.
+            several = len(self._gateways) > 1
             aims = [
                 Aim(target=str(name), pid=pid)
                 for name, handle in self._gateways.items()
-                if (pid := await _answer(handle.pid.remote())) is not None
+                if several and (pid := await _answer(handle.pid.remote())) is not None
             ]
         else:
             alive = [worker for worker in status.workers if worker.state == "alive"]
@@ -152,9 +155,9 @@ class Injector:
         return gone, newer and found is not None and found.state == "alive"
 
     async def _controller(self, aim: Aim) -> tuple[bool, bool]:
-        lives = [member.pid for member in self._family.of_role("controller")]
-        if not lives or aim.pid in lives:
-            return False, False
+        pid = await _answer(self._actors.controller.pid.remote())
+        if pid is None or pid == aim.pid:
+            return pid is None, False
         status = await self.status()
         living = [w for w in status.workers if w.state != "dead"] if status is not None else []
         return True, len(living) >= aim.workers

@@ -9,7 +9,7 @@ from ...proto.views import Role
 from ..policy.placement import blocks_for
 from .drain import assign_role, finish_drains, stop_drain, wish_drain
 from .membership import WorkerRecord, WorkerState
-from .migrate import order, order_due, pick_target
+from .migrate import alike, order, order_due, pick_target
 from .moves import Why
 from .placing import candidate, place_queued
 from .requests import RequestState, TrackedRequest
@@ -133,6 +133,13 @@ def _named_target(
     assert tracked.owner is not None, tracked
     if record.key == tracked.owner:
         return None, f"request {tracked.request_id} is on worker {worker_id} already"
+    owner = cluster.members.current(tracked.owner)
+    if owner is not None and not alike(owner, record):
+        its, needed = record.info.block_bytes, owner.info.block_bytes
+        return None, (
+            f"worker {worker_id} serves another model: its KV blocks have {its} bytes, "
+            f"those of {owner.key.worker_id} {needed}"
+        )
     if record.state is not WorkerState.ALIVE:
         return None, f"worker {worker_id} takes nothing new: it is {record.state}"
     if not record.decodes:

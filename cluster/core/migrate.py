@@ -36,7 +36,15 @@ def pick_target(
     """The policy's choice among those with a free slot for a migration."""
     assert tracked.owner is not None, tracked
     slots = cluster.limits.moves_per_worker_max
-    able = [r for r in records if r.placeable and cluster.moves.migrations(r.key) < slots]
+    owner = cluster.members.current(tracked.owner)
+    assert owner is not None, tracked
+    able = [
+        record
+        for record in records
+        if record.placeable
+        and cluster.moves.migrations(record.key) < slots
+        and alike(owner, record)
+    ]
     ask = MoveAsk(
         request_id=tracked.request_id,
         source=tracked.owner,
@@ -45,6 +53,12 @@ def pick_target(
     )
     candidates = [candidate(cluster, record) for record in able]
     return cluster.policy.pick_target(ask, candidates, now_ns) if candidates else None
+
+
+def alike(one: WorkerRecord, other: WorkerRecord) -> bool:
+    """Whether KV blocks of one fit the other: the same model, cut in the same blocks."""
+    mine, its = one.info, other.info
+    return (mine.block_bytes, mine.block_tokens) == (its.block_bytes, its.block_tokens)
 
 
 def order(

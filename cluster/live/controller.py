@@ -6,6 +6,7 @@ register again with all they hold, and gateways repeat what it forgot.
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -199,6 +200,10 @@ class ControllerActor:
     def status(self) -> ClusterStatus:
         """The core's picture of everything, dated now."""
         return self._controller.status()
+
+    def pid(self) -> int:
+        """Answers while the process lives."""
+        return os.getpid()
 
     def trace(self, request_id: RequestId) -> RequestTrace | None:
         """One request and its moves; None if it is not known."""

@@ -247,6 +247,16 @@ def test_a_target_that_cannot_take_it_is_named_with_the_reason(target: str, said
     assert migrate(plane, target) == [f"a: {said}"]
 
 
+def test_a_worker_of_another_model_is_no_target() -> None:
+    plane = Plane("p0", "d0", "d1", infos={"d1": {"block_bytes": 2_000_000}})
+    plane.beat("d0", held("r1"))
+    said = (
+        "a: worker d1 serves another model: its KV blocks have 2000000 bytes, those of d0 1000000"
+    )
+    assert migrate(plane, "d1") == [said]
+    assert migrate(plane) == ["a: no other worker can take request r1 now"]
+
+
 def test_an_unknown_request_is_named() -> None:
     assert migrate(Plane("d0", "d1"), name="r9") == ["a: unknown request r9"]
 

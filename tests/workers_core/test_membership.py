@@ -170,3 +170,13 @@ def test_a_registration_tells_whom_the_worker_knows_to_be_dead() -> None:
     solo.step(PeerLost(key=key_of("w9", 3)))
     solo.step(ViewAsked())
     assert solo.sent(WorkerRegistered)[0].lost == (key_of("w9", 4),)
+
+
+def test_a_worker_whose_engine_hangs_ends_its_process() -> None:
+    """Its heartbeats come from another thread: they would say for ever that all is well."""
+    solo = registered()
+    solo.assign("r", range(8))
+    limit_ns = solo.core.limits.iteration_ns_max
+    solo.fire("heartbeat", after_ns=limit_ns - 2000)
+    assert len(solo.sent(WorkerViewed)) == 1
+    assert solo.fire("heartbeat", after_ns=3000) == [EndProcess()]

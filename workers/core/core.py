@@ -281,9 +281,17 @@ class WorkerCore:
         elif kind in FETCH_TIMERS:
             self._fetches.tick(kind, MoveId(subject), now_ns)
         elif event.key == HEARTBEAT:
-            self._membership.beat(now_ns)
+            self._beat(now_ns)
         elif event.key == REGISTER:
             self._membership.register_again(now_ns)
+
+    def _beat(self, now_ns: int) -> None:
+        """A heartbeat says that all is well: not if the engine hangs."""
+        flight, limit_ns = self._flight, self.limits.iteration_ns_max
+        if flight is not None and now_ns - flight.started_ns > limit_ns:
+            self._out.put(EndProcess())
+        else:
+            self._membership.beat(now_ns)
 
     def _assign(self, event: RequestAssigned, now_ns: int) -> None:
         request = event.request

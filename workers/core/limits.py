@@ -69,6 +69,8 @@ class WorkerLimits:
     resend_ns: time between repeats of a finished request's last chunk, > 0.
     resends_max: repeats before a finished request is forgotten, >= 0.
     finished_max: finished requests that wait for their ack, >= 1; the oldest go first.
+    iteration_ns_max: an iteration that takes longer hangs: the process ends, > 0. Low:
+        ends workers on a busy machine. High: their requests wait for the gateways' stalls.
     peers_max: workers whose death is remembered for fencing, >= 1.
     """
 
@@ -103,6 +105,7 @@ class WorkerLimits:
     resend_ns: int = 500 * MS
     resends_max: int = 20
     finished_max: int = 1024
+    iteration_ns_max: int = 120_000 * MS
     peers_max: int = 4096
 
     def __post_init__(self) -> None:

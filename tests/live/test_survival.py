@@ -1,0 +1,102 @@
+"""What dies, and who does not notice: the controller, drained workers, all of it at once."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import ray
+from splitweave.benchmarks.survival.asks import Mix, draw_asks
+from splitweave.benchmarks.survival.chaos_run import Chaos, disturbed, undisturbed
+from splitweave.benchmarks.survival.faults import Kind
+from splitweave.benchmarks.survival.journal import Journal
+from splitweave.client import Client
+from splitweave.cluster.live.cluster import LiveCluster
+from splitweave.cluster.live.config import ClusterConfig, PoolConfig, RayConfig
+from splitweave.proto.views import Role
+
+PROMPT = "List the months of the year, one by one, and say what each is like. " * 4
+OPTIONS: dict[str, Any] = {"max_tokens": 200, "ignore_eos": True}
+
+
+def _workers(client: Client) -> dict[str, tuple[int, str]]:
+    return {w.worker_id: (w.incarnation, w.state) for w in client.status().workers}
+
+
+def test_tokens_flow_while_the_controller_is_away(cluster: LiveCluster, client: Client) -> None:
+    reference = client.generate(PROMPT, **OPTIONS).token_ids
+    controller = cluster.actors.controller
+    killed = ray.get(controller.pid.remote(), timeout=10)
+    with client.stream(PROMPT, **OPTIONS) as stream:
+        for _ in range(8):
+            next(stream)
+        os.kill(killed, signal.SIGKILL)
+        during = 0
+        while not during or client.status().uptime_s > 5.0:
+            during += len(next(stream).tokens)
+        assert during > 0
+        assert stream.result.token_ids == reference
+    assert ray.get(controller.pid.remote(), timeout=10) != killed
+    assert {state for _, state in _workers(client).values()} == {"alive"}
+
+
+def test_a_drained_worker_comes_back_and_its_stream_goes_on(client: Client) -> None:
+    reference = client.generate(PROMPT, **OPTIONS).token_ids
+    with client.stream(PROMPT, **OPTIONS) as stream:
+        for _ in range(8):
+            next(stream)
+        [running] = client.status().requests
+        before = _workers(client)[running.worker_id][0]
+        reports = list(
+            client.drain_workers(worker_id=running.worker_id, deadline_s=60.0, restart=True)
+        )
+        result = stream.result
+    [last] = reports[-1].workers
+    assert (last.state, last.left, last.moved, last.recomputed) == ("restarted", 0, 1, 0)
+    assert last.transfer_bytes > 0
+    assert result.token_ids == reference
+    assert result.accounting.migrations == 1
+    incarnation, state = _workers(client)[running.worker_id]
+    assert incarnation > before
+    assert state == "alive"
+
+
+def test_a_short_chaos_costs_no_stream_and_leaves_nothing(
+    cluster: LiveCluster, config: ClusterConfig, tmp_path: Path
+) -> None:
+    del cluster  # its Ray is ours too
+    pools = [
+        PoolConfig(name=name, role=role, count=2, cpus=0.1, blocks=256)
+        for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+    ]
+    beside = LiveCluster.start_beside(
+        dataclasses.replace(
+            config,
+            pools=pools,
+            ray=RayConfig(address="local", namespace="splitweave-chaos"),
+            record="",
+        )
+    )
+    chaos = Chaos(
+        asks=draw_asks(20, Mix(prompt_tokens=(32, 256), output_tokens=(16, 32)), seed=2),
+        together=3,
+        kinds=(Kind.KILL_WORKER, Kind.KILL_CONTROLLER, Kind.FREEZE_WORKER),
+        every_s=6.0,
+        seed=2,
+    )
+    journal = Journal(tmp_path / "chaos.jsonl")
+    try:
+        known = undisturbed(beside, chaos, _ignore)
+        outcome = asyncio.run(disturbed(beside, chaos, known, journal, _ignore))
+    finally:
+        journal.close()
+        beside.stop()
+    assert [(s.outcome, s.error) for s in outcome.streams if s.outcome != "done"] == []
+    assert outcome.recoveries
+    assert outcome.leftovers == []
+
+
+def _ignore(_what: str, _done: int, _total: int) -> None:
+    """Nobody watches."""

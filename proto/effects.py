@@ -5,6 +5,7 @@ most once, in any order, perhaps never: the cores live with that.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .batch import Batch
 from .cluster_events import ClusterEvent
@@ -42,6 +43,15 @@ class ToGateway:
 # ---- a worker's own
 
 
+class EndReason(StrEnum):
+    """Why a life of a worker ends itself."""
+
+    FENCED = "fenced"  # the others took it for dead
+    STUCK = "stuck"  # its transport has a call that nothing ends
+    HUNG = "hung"  # its engine does not end an iteration
+    INTEGRITY = "integrity"  # its own tables contradict each other
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIteration:
     """Run one batch; ends in `IterationDone`.
@@ -75,9 +85,15 @@ class CloseLease:
     move_id: MoveId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndProcess:
-    """End the process at once, without a word: the others have given this life up."""
+    """End the process at once, without a word: whoever started it starts the next life.
+
+    `detail` is for the log.
+    """
+
+    why: EndReason
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..proto.batch import Batch
-from ..proto.effects import RunIteration
+from ..proto.effects import EndProcess, EndReason, RunIteration
 from ..proto.ids import MoveId, RequestId, WorkerKey
 from ..proto.move import Copy
 from ..proto.requests import SampledToken
@@ -20,6 +20,7 @@ from ..proto.worker_events import BlocksLanded, CopyFailed, CopySent, IterationD
 from .clock import Action, Scheduler
 from .content import BlockContent, Payload
 from .cost import CostModel
+from .errors import InvariantBroken
 from .inbound import Inbound
 from .links import Fate, Links, Passage
 from .streams import TOKENS, VOCAB, TrueStream
@@ -78,8 +79,11 @@ class Engine:
         """The process is gone: nothing of it ends any more."""
         self.gone = True
 
-    def end_process(self) -> None:
-        """The core wants its process to end."""
+    def end_process(self, end: EndProcess) -> None:
+        """The core wants its process to end. Raises InvariantBroken: own books are never wrong."""
+        if end.why is EndReason.INTEGRITY:
+            now_ns = self._scheduler.now_ns
+            raise InvariantBroken(f"worker {self.key} at {now_ns}: {end.why}: {end.detail}")
         self._peers.end_fenced(self.key)
 
     # ---- iterations

@@ -154,7 +154,7 @@ class WorkerParty:
             case CloseLease(move_id=move_id):
                 self.engine.close_lease(move_id)
             case EndProcess():
-                self.engine.end_process()
+                self.engine.end_process(effect)
             case SpillBlocks() | RestoreBlocks():
                 self.host.start(effect)
             case _:

@@ -7,7 +7,14 @@ import pytest
 from control_plane import order_of, report_of
 from sim_worlds import batch, chunk, key, scenario, world_of
 from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
-from splitweave.proto.effects import RunIteration, ToController, ToGateway, ToWorker
+from splitweave.proto.effects import (
+    EndProcess,
+    EndReason,
+    RunIteration,
+    ToController,
+    ToGateway,
+    ToWorker,
+)
 from splitweave.proto.gateway_events import GenerateAsked
 from splitweave.proto.ids import BlockId, GatewayId, MoveId, RequestId, WorkerId
 from splitweave.proto.move import MoveKind, Stage
@@ -170,3 +177,14 @@ def test_an_account_of_a_move_that_does_not_add_up_breaks() -> None:
     ):
         with pytest.raises(InvariantBroken, match=says):
             check_report(wrong, 100)
+
+
+def test_a_worker_that_ends_itself_over_its_own_books_breaks_a_rule_checked_or_not() -> None:
+    """Whereas a fenced one that ends does what it should."""
+    world, _, queue = world_of(scenario(), checked=False)
+    queue.run_until(40 * S)
+    world.mail.workers[DECODE].core._blocks._free.pop()
+    with pytest.raises(InvariantBroken, match=r"worker decode-0#1 at \d+: integrity: .*, total "):
+        queue.run_until(60 * S)
+    world.mail.workers[DECODE].perform(EndProcess(why=EndReason.FENCED))
+    assert DECODE not in world.mail.workers

@@ -2,7 +2,7 @@ import pytest
 from parts import LIMITS, key_of
 from solo import Solo
 from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
-from splitweave.proto.effects import ClearTimer, EndProcess
+from splitweave.proto.effects import ClearTimer, EndProcess, EndReason
 from splitweave.proto.timers import TimerKey
 from splitweave.proto.views import Role
 from splitweave.proto.worker_events import (
@@ -150,12 +150,15 @@ def test_a_worker_that_hears_of_its_own_death_ends_its_process(later: int) -> No
     """Or of the death of its next life: then it was given up before that one began."""
     solo = registered()
     own = solo.core.info.key
-    assert solo.step(PeerLost(key=key_of(own.worker_id, own.incarnation + later))) == [EndProcess()]
+    lost = PeerLost(key=key_of(own.worker_id, own.incarnation + later))
+    assert solo.step(lost) == [EndProcess(why=EndReason.FENCED)]
 
 
 def test_a_worker_whose_transport_is_stuck_ends_its_process() -> None:
     """No call of this process gets rid of it, and the next life has a GPU to itself."""
-    assert registered().step(TransportStuck(reason="abort of a>b did not return")) == [EndProcess()]
+    reason = "abort of a>b did not return"
+    effects = registered().step(TransportStuck(reason=reason))
+    assert effects == [EndProcess(why=EndReason.STUCK, detail=reason)]
 
 
 def test_the_death_of_an_earlier_life_is_no_reason_to_end() -> None:
@@ -179,4 +182,4 @@ def test_a_worker_whose_engine_hangs_ends_its_process() -> None:
     limit_ns = solo.core.limits.iteration_ns_max
     solo.fire("heartbeat", after_ns=limit_ns - 2000)
     assert len(solo.sent(WorkerViewed)) == 1
-    assert solo.fire("heartbeat", after_ns=3000) == [EndProcess()]
+    assert solo.fire("heartbeat", after_ns=3000) == [EndProcess(why=EndReason.HUNG)]

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from live_pair import Cluster, move, request
 from splitweave.proto.batch import Batch, Chunk, Draw
+from splitweave.proto.cluster_events import WorkerViewed
+from splitweave.proto.effects import EndProcess, EndReason
 from splitweave.proto.gateway_events import TokensEmitted
 from splitweave.proto.ids import BlockId, Incarnation, MoveId, RequestId, WorkerId, WorkerKey
 from splitweave.proto.move import FetchPlan, MoveKind, Stage
 from splitweave.proto.requests import SamplingParams
-from splitweave.proto.worker_events import MoveOrdered, PeerLost, RequestAssigned
+from splitweave.proto.views import Role
+from splitweave.proto.worker_events import MoveOrdered, PeerLost, RequestAssigned, RoleAssigned
 from splitweave.workers.live import worker as worker_shell
 from splitweave.workers.live.engine import TorchEngine, load_engine
 from splitweave.workers.live.worker import Worker
@@ -193,14 +196,33 @@ def test_a_worker_without_its_model_says_why_and_lives(cluster: Cluster, tmp_pat
 def test_a_worker_told_of_its_own_death_ends_its_process(
     cluster: Cluster, pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended: list[WorkerKey] = []
-    monkeypatch.setattr(worker_shell, "_end_fenced", ended.append)
+    ended: list[tuple[WorkerKey, EndProcess]] = []
+    monkeypatch.setattr(worker_shell, "_end_process", lambda *how: ended.append(how))
     a, b = pair
     a.deliver(a._key, [PeerLost(key=b._key), PeerLost(key=a._key)])
     asked = request("after", prompt(1, 5), 3)
     a.deliver(a._key, [RequestAssigned(request=asked)])
     assert len(cluster.gateway.stream("after")) == 3  # so all before it was taken
-    assert ended == [a._key]
+    assert ended == [(a._key, EndProcess(why=EndReason.FENCED))]
+
+
+def test_a_worker_whose_books_are_wrong_ends_its_process_when_it_is_idle(
+    cluster: Cluster, pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[tuple[WorkerKey, EndProcess]] = []
+    monkeypatch.setattr(worker_shell, "_end_process", lambda *how: ended.append(how))
+    a, b = pair
+    assert a._shell is not None
+    core = a._shell._step.__self__  # type: ignore[attr-defined]
+    core._blocks._free.pop()
+    for worker in (a, b):  # from then on their hearts beat
+        worker.deliver(worker._key, [RoleAssigned(role=Role.MIXED, draining=False)])
+    cluster.controller.wait(lambda: ended and cluster.controller.of(WorkerViewed))
+    ((key, end),) = ended
+    assert (key, end.why) == (a._key, EndReason.INTEGRITY)
+    assert end.detail.endswith(
+        "free 63 + held 0 + cached 0 + leased 0 + quarantined 0 = 63, total 64"
+    )
 
 
 def test_a_prompt_that_was_evicted_comes_back_from_host_memory_with_equal_tokens(

@@ -183,22 +183,34 @@ class BlockPool:
         self._findable.remove(prefix_hash)
         return block
 
-    def check(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> None:
-        """Integrity: `holders` names each block once per holder, `lent` each block
-        under a lease or in quarantine. O(total).
+    def problem(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> str:
+        """Which rule is broken, with the sum; empty if none is. `holders` names each block
+        once per holder, `lent` each block under a lease or in quarantine. O(total).
         """
         counts = self.counts
-        assert sum(counts) == self.total, f"{counts} is not {self.total} blocks"
         expected = [0] * self.total
         for block in holders:
             expected[block] += 1
-        assert expected == self._references, "reference counts differ from holders"
-        assert self._held == sum(1 for count in expected if count), "held count is off"
         places = sorted([*self._free, *self._cached, *self._leased, *self._quarantined])
-        assert len(places) == len(dict.fromkeys(places)), "a block is in two places"
-        assert all(expected[block] == 0 for block in places), "a block in use is also unheld"
-        assert sorted(lent) == sorted([*self._leased, *self._quarantined]), "lent blocks differ"
+        rules = {
+            "blocks are lost or double": sum(counts) == self.total,
+            "reference counts differ from holders": expected == self._references,
+            "held count is off": self._held == sum(1 for count in expected if count),
+            "a block is in two places": len(places) == len(dict.fromkeys(places)),
+            "a block in use is also unheld": all(expected[block] == 0 for block in places),
+            "lent blocks differ": sorted(lent) == sorted([*self._leased, *self._quarantined]),
+            "nameless cache": all(self._hashes[block] is not None for block in self._cached),
+        }
+        broken = next((rule for rule, holds in rules.items() if not holds), "")
+        if not broken:
+            return ""
+        parts = " + ".join(f"{name} {count}" for name, count in counts._asdict().items())
+        return f"{broken}; {parts} = {sum(counts)}, total {self.total}"
+
+    def check(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> None:
+        """Integrity: there is no `problem`, and what is findable has its block. O(total)."""
+        problem = self.problem(holders, lent)
+        assert not problem, problem
         self._findable.check(
             {BlockId(b): known for b, known in enumerate(self._hashes) if known is not None}
         )
-        assert all(self._hashes[block] is not None for block in self._cached), "nameless cache"

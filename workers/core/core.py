@@ -8,8 +8,8 @@ draws or does I/O; a shell performs the effects.
 from itertools import islice
 from typing import NamedTuple
 
-from ...proto.effects import EndProcess, RunIteration, WorkerEffect
-from ...proto.ids import MoveId, RequestId, WorkerKey
+from ...proto.effects import EndProcess, EndReason, RunIteration, WorkerEffect
+from ...proto.ids import BlockId, MoveId, RequestId, WorkerKey
 from ...proto.requests import FinishReason, SampledToken
 from ...proto.timers import TimerFired
 from ...proto.views import Phase, WorkerInfo, WorkerView
@@ -55,6 +55,7 @@ from .halves import Half, OpenHalf, open_halves, over
 from .holdings import Holdings
 from .host_pool import HostPool
 from .host_tier import HostTier
+from .integrity import Integrity
 from .limits import WorkerLimits
 from .membership import HEARTBEAT, REGISTER, Membership, Witness
 from .memory import DeadPeers, EndedMoves
@@ -86,7 +87,7 @@ class WorkerCore:
         self.info = info
         self.limits = limits
         self._out = Outbox()
-        self._blocks = BlockPool(info.blocks_total)
+        self._blocks = pool = BlockPool(info.blocks_total)
         host_blocks = HostPool(info.host_blocks)
         self._holdings = Holdings(limits, self._blocks, host_blocks)
         self._speed = SpeedMeter(info.speed)
@@ -110,6 +111,7 @@ class WorkerCore:
             speed=lambda: self._speed.speed, awaited=self._awaited, lost=self._dead.all
         )
         self._membership = Membership(info, limits, self._holdings, witness, seed, self._out)
+        self._integrity = Integrity(lambda: pool.problem(*self._owners()), limits.integrity_ns)
         self._iterations = 0
         self._flight: _Flight | None = None
 
@@ -149,22 +151,22 @@ class WorkerCore:
         self._requests.check()
         self._host.check()
         self._fetches.check()
-        holders = [
-            *self._holdings.all_blocks(),
-            *self._sources.blocks_in_flight(),
-            *self._targets.shared_blocks(),
-            *self._host.held_blocks(),
-            *self._fetches.held_blocks(),
-        ]
         for sequence in self._holdings.waiting.values():
             known = self._host.arriving(sequence) or self._fetches.arriving(sequence)
             assert not sequence.arriving or known, f"nothing arrives: {sequence.arriving}"
         for entry in self._flight.entries if self._flight else ():
             assert entry.sequence.in_flight, f"{entry.sequence.request.request_id} not in flight"
-            if entry.sequence.gone:
-                holders += entry.sequence.blocks
-        lent = [*self._targets.lent_blocks(), *self._fetches.lent_blocks()]
-        self._blocks.check(holders, lent)
+        self._blocks.check(*self._owners())
+
+    def _owners(self) -> tuple[list[BlockId], list[BlockId]]:
+        """Each block once per holder, and each that is leased or in quarantine."""
+        flying = [entry.sequence for entry in self._flight.entries] if self._flight else []
+        holders = [
+            *self._holdings.all_blocks(), *self._sources.blocks_in_flight(),
+            *self._targets.shared_blocks(), *self._host.held_blocks(),
+            *self._fetches.held_blocks(), *(b for s in flying if s.gone for b in s.blocks),
+        ]  # fmt: skip
+        return holders, [*self._targets.lent_blocks(), *self._fetches.lent_blocks()]
 
     def _awaited(self) -> tuple[WorkerKey, ...]:
         return tuple(dict.fromkeys([*self._targets.awaited(), *self._fetches.awaited()]))
@@ -226,8 +228,8 @@ class WorkerCore:
                 self._finish_iteration(event, now_ns)
             case TimerFired():
                 self._tick(event, now_ns)
-            case TransportStuck():
-                self._out.put(EndProcess())
+            case TransportStuck(reason=reason):
+                self._out.put(EndProcess(why=EndReason.STUCK, detail=reason))
             case _ if self._fetches.copy_ended(event, now_ns):
                 pass
             case CopySent(copy_id=copy_id, transfer_bytes=transfer_bytes):
@@ -286,12 +288,22 @@ class WorkerCore:
             self._membership.register_again(now_ns)
 
     def _beat(self, now_ns: int) -> None:
-        """A heartbeat says that all is well: not if the engine hangs."""
+        """A heartbeat says that all is well: not if the engine hangs, or the books are wrong."""
         flight, limit_ns = self._flight, self.limits.iteration_ns_max
+        violation = self._integrity.violation(now_ns) if self._idle else ""
         if flight is not None and now_ns - flight.started_ns > limit_ns:
-            self._out.put(EndProcess())
+            self._out.put(EndProcess(why=EndReason.HUNG))
+        elif violation:
+            self._out.put(EndProcess(why=EndReason.INTEGRITY, detail=violation))
         else:
             self._membership.beat(now_ns)
+
+    @property
+    def _idle(self) -> bool:
+        """Nothing is computed, copied or awaited but what others owe: acks, quarantines."""
+        holdings = self._holdings
+        busy = self._flight or holdings.running or holdings.waiting or holdings.leases
+        return not (busy or self._sources.moves or self._fetches.giving or self._host.copying)
 
     def _assign(self, event: RequestAssigned, now_ns: int) -> None:
         request = event.request
@@ -314,7 +326,7 @@ class WorkerCore:
         If it is this one or a later one of the same worker, nobody listens to us.
         """
         if key.covers(self.info.key):
-            self._out.put(EndProcess())
+            self._out.put(EndProcess(why=EndReason.FENCED))
             return
         self._dead.add(key)
         self._sources.peer_lost(key, now_ns)

@@ -103,6 +103,11 @@ class Fetches:
         """Whether a fetch that is under way will end the request's wait."""
         return self._targets.knows(MoveId(sequence.arriving))
 
+    @property
+    def giving(self) -> bool:
+        """Whether a peer fetches from here. One that takes has a request that waits."""
+        return bool(self._sources.fetches)
+
     def held_blocks(self) -> Iterator[BlockId]:
         """Each block once per copy or open fetch that holds it."""
         yield from self._sources.held_blocks()

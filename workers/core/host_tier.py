@@ -83,6 +83,11 @@ class HostTier:
             for block in spill.blocks
         )
 
+    @property
+    def copying(self) -> bool:
+        """Whether any copy to host memory or back is under way."""
+        return bool(self._spills or self._restores)
+
     # ---- to host memory
 
     def spill_ahead(self, now_ns: int) -> None:

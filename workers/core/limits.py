@@ -35,6 +35,8 @@ class WorkerLimits:
         so many at the head of the queue are looked at. High: a late request's copy
         delays an earlier one's.
     heartbeat_ns: time between views, > 0. High: the router sees the past.
+    integrity_ns: an idle worker goes over its tables at most this often, on a heartbeat,
+        > 0; takes time by its blocks. High: memory without an owner stays in use for long.
     register_retry_ns: time between registrations that nobody answered, > 0.
     lease_ns: a target gives up a move without progress for this long, > 0. Shorter
         than an iteration: moves abort while the source computes.
@@ -84,6 +86,7 @@ class WorkerLimits:
     spill_again_ns: int = 1_000 * MS
     restores_max: int = 2
     heartbeat_ns: int = 200 * MS
+    integrity_ns: int = 10_000 * MS
     register_retry_ns: int = 500 * MS
     lease_ns: int = 5_000 * MS
     lease_ask_ns: int = 100 * MS

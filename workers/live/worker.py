@@ -186,7 +186,7 @@ class Worker:
             case ToGateway(gateway_id=gateway_id, event=event):
                 self._post.gateway(gateway_id, event)
             case EndProcess():
-                _end_fenced(self._key)
+                _end_process(self._key, effect)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
 
@@ -220,9 +220,9 @@ class Worker:
             raise ConnectionError(f"worker {target.worker}: {error}") from error
 
 
-def _end_fenced(key: WorkerKey) -> NoReturn:
-    """We were taken for dead, and nobody listens to this life: Ray starts the next one."""
-    log.critical("fenced worker=%s: ending", key)
+def _end_process(key: WorkerKey, end: EndProcess) -> NoReturn:
+    """Nobody listens to this life, or it cannot be trusted: Ray starts the next one."""
+    log.critical('ending worker=%s why=%s detail="%s"', key, end.why, end.detail)
     os._exit(1)
 
 

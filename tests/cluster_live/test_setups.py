@@ -95,6 +95,7 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
         {"controller record": "/rec", "gateway/gateway-0 record": "/rec"}
         | every_worker("record", "/rec"),
     ),
+    "transport.same_host": ("network", every_worker("same_host", "network")),
 }
 # These name or count actors, or are read before there is any: a test of their own.
 ELSEWHERE = {

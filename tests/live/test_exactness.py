@@ -3,10 +3,11 @@
 import asyncio
 import dataclasses
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from asks import Ask, sixteen
+from asks import Ask, growing, sixteen
 from splitweave.client import AsyncClient, Client, Generation, SplitweaveError
 from splitweave.cluster.live.cluster import LiveCluster
 from splitweave.cluster.live.config import BudgetConfig, ClusterConfig, PoolConfig, RayConfig
@@ -21,7 +22,7 @@ from splitweave.workers.core.core import WorkerCore
 from splitweave.workers.models.spec_file import read_spec
 
 Tokens = list[tuple[int, ...]]
-ASKS = sixteen()
+ASKS: Sequence[Ask] = sixteen()
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,9 @@ def _tokens(results: list[Generation]) -> Tokens:
     return [result.token_ids for result in results]
 
 
-async def _together(address: str) -> list[Generation]:
+async def _together(address: str, asks: Sequence[Ask] = ASKS) -> list[Generation]:
     async with AsyncClient(address, timeout_s=240.0) as client:
-        runs = [client.generate(ask.prompt, **ask.options) for ask in ASKS]
+        runs = [client.generate(ask.prompt, **ask.options) for ask in asks]
         return list(await asyncio.gather(*runs))
 
 
@@ -66,12 +67,14 @@ def test_a_lone_mixed_worker_gives_the_same_tokens(
 
 
 def test_preempted_requests_give_the_same_tokens(
-    cluster: LiveCluster, config: ClusterConfig, alone: Tokens, tmp_path: Path
+    cluster: LiveCluster, config: ClusterConfig, tmp_path: Path
 ) -> None:
-    """Memory for about two of the long prompts: others are preempted and recomputed."""
-    tight = _lone(config, "tight", blocks=64, record=str(tmp_path))
+    """Five prompts of some 7 blocks fit into 40; growing by 6 each, they no longer do."""
+    asks = growing()
+    undisturbed = asyncio.run(_together(cluster.address, asks))
+    tight = _lone(config, "tight", blocks=40, record=str(tmp_path))
     try:
-        assert _tokens(asyncio.run(_together(tight.address))) == alone
+        assert _tokens(asyncio.run(_together(tight.address, asks))) == _tokens(undisturbed)
     finally:
         tight.stop()
     assert _preempted(tight.config, tmp_path)

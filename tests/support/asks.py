@@ -32,3 +32,15 @@ def sixteen(seed: int = 5) -> list[Ask]:
             options |= {"repetition_penalty": 1.1, "presence_penalty": 0.2}
         asks.append(Ask(f"Write about: {prompt}.", options))
     return asks
+
+
+def growing(seed: int = 6) -> list[Ask]:
+    """Eight prompts of 70 words whose outputs are as long; every other one is sampled."""
+    generator = random.Random(seed)
+    asks = []
+    for index in range(8):
+        options: dict[str, Any] = {"max_tokens": 96, "ignore_eos": True}
+        if index % 2:
+            options |= {"temperature": 0.9, "seed": index}
+        asks.append(Ask(f"Write about: {' '.join(generator.choices(WORDS, k=70))}.", options))
+    return asks

@@ -71,6 +71,10 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
         40,
         {"controller policy.waiting_max": 40} | every_worker("limits.queue_len_max", 40),
     ),
+    "budgets.copy_percent": (
+        40,
+        every_worker("limits.copy_percent", 40) | every_worker("limits.drain_copy_percent", 40),
+    ),
     "slo.ttft_s": (0.29, {"controller policy.slo.ttft_ns": 290_000_000}),
     "slo.tpot_s": (0.01, {"controller policy.slo.tpot_ns": 10_000_000}),
     "gateway.host": ("::1", {"gateway/gateway-0 host": "::1"}),
@@ -96,6 +100,9 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
         | every_worker("record", "/rec"),
     ),
     "transport.same_host": ("network", every_worker("same_host", "network")),
+    "nccl.pairs_max": (6, every_worker("nccl.pairs_max", 6)),
+    "nccl.ctas_max": (2, every_worker("nccl.ctas_max", 2)),
+    "nccl.abort_stuck_s": (3.0, every_worker("nccl.abort_stuck_s", 3.0)),
 }
 # These name or count actors, or are read before there is any: a test of their own.
 ELSEWHERE = {

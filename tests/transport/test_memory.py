@@ -70,7 +70,9 @@ class Meeting:
         self._thread.start()
 
     def rendezvous(self, store: Any, rank: int) -> Rendezvous:
-        return Rendezvous(store=store, rank=rank, timeout_s=1.0, slots=2, slot_bytes=4096)
+        return Rendezvous(
+            store=store, rank=rank, timeout_s=1.0, slots=2, slot_bytes=4096, name="pair"
+        )
 
     def ended(self) -> Any:
         self._thread.join(WAIT_S)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from outcome import Findings
+from gpu_outcome import Findings
 from settings import MIB, Settings
 from splitweave.kernels import block_copy as reference
 from splitweave.kernels.select import select_block_copy

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from outcome import Findings
+from gpu_outcome import Findings
 from settings import Settings
 from splitweave.kernels.reference import ReferenceKernels
 from splitweave.proto.batch import Batch, Chunk, Draw

@@ -2,8 +2,8 @@
 
 import time
 
-from fleet import CONTINUE, STOP, Fleet, Process
-from outcome import Findings
+from gpu_fleet import CONTINUE, STOP, Fleet, Process
+from gpu_outcome import Findings
 from peer import digest, payload
 from settings import MIB, Settings
 

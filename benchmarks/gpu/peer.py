@@ -54,7 +54,7 @@ class Flat:
 
 
 class Peer:
-    """What `fleet.py` orders; everything it says goes through the pipe."""
+    """What `gpu_fleet.py` orders; everything it says goes through the pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe

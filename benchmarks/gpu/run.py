@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from outcome import Findings, Outcome, Skipped, State, judge, read_findings, table  # noqa: E402
+from gpu_outcome import Findings, Outcome, Skipped, State, judge, read_findings, table  # noqa: E402
 from sections import SECTIONS, TOTAL_S, Section, chosen  # noqa: E402
 from settings import Settings  # noqa: E402
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from outcome import Findings
+from gpu_outcome import Findings
 from settings import MIB, Settings
 from timing import seconds_each
 

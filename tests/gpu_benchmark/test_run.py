@@ -12,7 +12,7 @@ import pytest
 import run
 import torch
 from checkout import ROOT
-from outcome import Claim, Figure, Findings, Outcome, State, judge, read_findings, table
+from gpu_outcome import Claim, Figure, Findings, Outcome, State, judge, read_findings, table
 from sections import SECTIONS, TOTAL_S, chosen
 
 SCRIPT = ROOT / "benchmarks" / "gpu" / "run.py"

@@ -6,7 +6,7 @@ import block_copies
 import model
 import motion
 import pytest
-from outcome import Findings, State, judge
+from gpu_outcome import Findings, State, judge
 from random_model import write_random_model
 from settings import MIB, Settings
 

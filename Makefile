@@ -55,7 +55,7 @@ proto: .venv/.stamp-test
 	$(BIN)/python proto/generate.py
 
 mutants: .venv/.stamp-test
-	@$(BIN)/python tests/mutants/run.py $(ARGS)
+	@$(BIN)/python tests/mutants/run_mutants.py $(ARGS)
 
 bench: .venv/.stamp-bench
 	@for script in $(filter-out $(RUN_BY_NAME),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-import run
+import run_mutants as run
 from mutant import FOLDER
 from mutant_copy import NotTheCopy, check_imported, copy_for, environment, snapshot
 
@@ -140,7 +140,7 @@ def test_a_mutant_that_does_not_fit_is_told_before_anything_runs(
 def test_stopping_ends_every_process_and_removes_every_copy(
     tree: list[str], tmp_path: Path, temporary: Path, signal_number: int
 ) -> None:
-    command = [sys.executable, str(FOLDER / "run.py"), *tree, "endless"]
+    command = [sys.executable, str(FOLDER / "run_mutants.py"), *tree, "endless"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     hangs = tmp_path / "hangs"
     while not (hangs.exists() and hangs.read_text()):

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="tests/mutants/run.py",
+        prog="tests/mutants/run_mutants.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

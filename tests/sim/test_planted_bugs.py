@@ -63,8 +63,9 @@ def _failure(builder: Any = CoreBuilder) -> str:
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers do not look at themselves."""
+    """Workers do not look at themselves, when idle neither."""
     monkeypatch.setattr(WorkerCore, "check", lambda self: None)
+    monkeypatch.setattr(BlockPool, "problem", lambda self, holders, lent: "")
 
 
 class _NoHolds:

@@ -61,9 +61,10 @@ class OpenCopies:
         assert copy.copy_id not in self._open, copy
         if len(self._open) >= self._copies_max:
             raise PartsFull(f"open copies reach copies_max ({self._copies_max})")
-        waiting = {part_of(copy, exchange).copy_id: exchange for exchange in plan}
+        parts = tuple(part_of(copy, exchange) for exchange in plan)
+        waiting = {part.copy_id: exchange for part, exchange in zip(parts, plan, strict=True)}
         self._open[copy.copy_id] = OpenCopy(copy=copy, waiting=waiting)
-        return tuple(part_of(copy, exchange) for exchange in plan)
+        return parts
 
     def take(self, end: BlocksLanded | CopySent | CopyFailed) -> OpenCopy | None:
         """The copy whose part this ends, counted; None if no copy waits for it."""

@@ -135,11 +135,10 @@ def _check_user(bell: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _closed_on_error(bell: socket.socket) -> Iterator[None]:
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(bell.close)
         yield
-    except BaseException:
-        bell.close()
-        raise
+        undo.pop_all()
 
 
 class MemoryPair:

@@ -14,14 +14,6 @@ from splitweave.proto.views import Role
 PREFILL, DECODE, GATEWAYS = 2, 3, 2
 
 
-def _gateways() -> GatewayConfig:
-    """Two, where there can be two; each at a port of its own that it keeps."""
-    keys: dict[str, int] = {"port": 0}
-    if "count" in GatewayConfig.__dataclass_fields__:
-        keys["count"] = GATEWAYS
-    return GatewayConfig(**keys)  # type: ignore[arg-type]
-
-
 def setting(blocks: int, queue_len_max: int) -> ClusterConfig:
     """2P3D behind two gateways on free ports; `blocks` KV blocks of 16 tokens per worker."""
     return ClusterConfig(
@@ -31,7 +23,7 @@ def setting(blocks: int, queue_len_max: int) -> ClusterConfig:
             PoolConfig(name="decode", role=Role.DECODE, count=DECODE, cpus=0.1, blocks=blocks),
         ],
         budgets=BudgetConfig(sequences_max=16),
-        gateway=_gateways(),
+        gateway=GatewayConfig(port=0, count=GATEWAYS),
         controller=ControllerConfig(queue_len_max=queue_len_max),
         ray=RayConfig(address="local", namespace="splitweave-survival"),
     )

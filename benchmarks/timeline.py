@@ -28,6 +28,7 @@ from splitweave.proto.record import read_steps
 from splitweave.proto.views import WorkerInfo
 from splitweave.proto.worker_events import (
     CopySent,
+    FetchAsked,
     HandoverOffered,
     IterationDone,
     LeaseAsked,
@@ -61,7 +62,7 @@ class Life:
         self.spans: list[Span] = []
         self.copying: list[tuple[int, int]] = []  # migrations: lease opened to handover offered
         self._layers = layers
-        self._moves: dict[str, LeaseAsked] = {}
+        self._moves: dict[str, tuple[MoveKind, str]] = {}  # by move: what it is, whose
         self._opened: dict[str, int] = {}
         self._copies: dict[str, tuple[int, Copy]] = {}
         self._order: tuple[RunIteration, int] | None = None
@@ -75,14 +76,17 @@ class Life:
     def _take(self, event: Any, now_ns: int) -> None:
         if isinstance(event, IterationDone) and self._order is not None:
             self._iterated(*self._order, now_ns)
+        elif isinstance(event, FetchAsked):
+            self._moves.setdefault(event.move_id, (MoveKind.FETCH, str(event.request_id)))
         elif isinstance(event, LeaseOpened):
             self._opened.setdefault(event.move_id, now_ns)
         elif isinstance(event, CopySent) and event.copy_id in self._copies:
             began_ns, copy = self._copies.pop(event.copy_id)
-            move = self._moves[copy.move_id]
-            ids = (str(move.request.request_id),)
+            kind, request_id = self._moves[copy.move_id]
             began_ns = min(began_ns, now_ns)
-            self.spans.append(Span(began_ns, now_ns, str(move.kind), ids, event.transfer_bytes))
+            self.spans.append(
+                Span(began_ns, now_ns, str(kind), (request_id,), event.transfer_bytes)
+            )
 
     def _iterated(self, order: RunIteration, began_ns: int, now_ns: int) -> None:
         chunks = order.batch.chunks
@@ -100,10 +104,10 @@ class Life:
             case CopyBlocks(copy=copy):
                 self._copies[copy.copy_id] = (now_ns, copy)
             case ToWorker(event=LeaseAsked() as asked):
-                self._moves.setdefault(asked.move_id, asked)
+                self._moves.setdefault(asked.move_id, (asked.kind, str(asked.request.request_id)))
             case ToWorker(event=HandoverOffered(move_id=move_id)) if move_id in self._opened:
                 opened_ns = self._opened.pop(move_id)
-                if self._moves[move_id].kind is MoveKind.MIGRATION:
+                if self._moves[move_id][0] is MoveKind.MIGRATION:
                     self.copying.append((opened_ns, now_ns))
 
 

@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from queue import Queue
 from typing import Any
@@ -23,9 +23,19 @@ from splitweave.workers.live.transport import (
     TransportLimits,
     Way,
 )
+from splitweave.workers.live.transport.backend import (
+    SOURCE_RANK,
+    TARGET_RANK,
+    Pair,
+    PairBackend,
+    PairStore,
+    Rendezvous,
+)
 from splitweave.workers.live.transport.backlog import InSequence
 from splitweave.workers.live.transport.ending import Ending
+from splitweave.workers.live.transport.gloo import GlooBackend
 from splitweave.workers.live.transport.jobs import InParcel
+from splitweave.workers.live.transport.memory import MemoryBackend
 from splitweave.workers.live.transport.store import LINE_BYTES_MAX, HostedStore, RemotePairStore
 
 WAIT_S = 20.0
@@ -234,6 +244,39 @@ def test_pairs_do_not_see_each_others_keys_and_forget_only_their_own(hosted: Hos
     assert two.torch_store.get("key") == b"2"
     with pytest.raises(RuntimeError):
         one.torch_store.get("key")
+
+
+@pytest.mark.parametrize("backend", [lambda: GlooBackend("127.0.0.1"), MemoryBackend])
+def test_a_source_that_has_met_its_target_hangs_up_and_the_pair_goes_on(
+    backend: Callable[[], PairBackend], hosted: HostedStore
+) -> None:
+    ends: dict[int, Pair] = {}
+    far = RemotePairStore("127.0.0.1", hosted.port, "pair", WAIT_S)
+    stores: dict[int, PairStore] = {SOURCE_RANK: far, TARGET_RANK: hosted.pair_store("pair")}
+
+    def open_end(rank: int) -> None:
+        ends[rank] = backend().open(
+            Rendezvous(store=stores[rank], rank=rank, timeout_s=WAIT_S, slots=1,
+                       slot_bytes=64, name="pair")
+        )  # fmt: skip
+
+    threads = [threading.Thread(target=open_end, args=(rank,)) for rank in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    with pytest.raises(OSError):  # noqa: PT011  whatever a closed socket says
+        far.torch_store.set("key", "value")
+    place, arrived = ends[SOURCE_RANK].place(0, 64), ends[TARGET_RANK].place(0, 64)
+    place[:] = 7
+    receiving = ends[TARGET_RANK].recv(arrived, 0)
+    sent = ends[SOURCE_RANK].send(place, 0)
+    receiving.wait(WAIT_S)
+    ends[TARGET_RANK].release(0)
+    sent.wait(WAIT_S)
+    assert arrived.tolist() == [7] * 64
+    for end in ends.values():
+        end.close()
 
 
 def test_a_store_that_is_closed_is_out_of_reach() -> None:

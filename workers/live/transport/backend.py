@@ -27,6 +27,10 @@ class PairStore(Protocol):
         """What a process group takes."""
         ...
 
+    def met(self) -> None:
+        """Release what only questions need: the own rank is connected and asks no more."""
+        ...
+
     def forget(self) -> None:
         """Release what it holds, when the pair is done with."""
         ...

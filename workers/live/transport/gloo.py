@@ -45,6 +45,7 @@ class GlooBackend:
         except (RuntimeError, OSError) as error:
             store.forget()
             raise PairError(f"cannot open: {first_line(error)}") from error
+        store.met()
         ring = Ring(rendezvous.slots, rendezvous.slot_bytes, cpu_bytes)
         return GlooPair(group, 1 - rendezvous.rank, store, ring)
 

@@ -65,6 +65,7 @@ class MemoryBackend:
         except (OSError, RuntimeError, ValueError) as error:
             rendezvous.store.forget()
             raise PairError(f"cannot open: {str(error).splitlines()[0]}") from error
+        rendezvous.store.met()
         return MemoryPair(bell, memory, rendezvous)
 
     def checksum(self) -> Checksum:

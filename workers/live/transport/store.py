@@ -53,6 +53,9 @@ class LocalPairStore:
         self._store = store
         self._prefix = prefix
 
+    def met(self) -> None:
+        """Nothing: the peer may still read the keys."""
+
     def forget(self) -> None:
         """Delete the keys, or the store grows with every pairing. Only once the pair is done
         with: a rank that is connected cannot tell whether the other has read them.
@@ -70,8 +73,12 @@ class RemotePairStore:
         # The C++ side does not keep a Python store alive: this object does.
         self.torch_store: Store = PrefixStore(prefix, self._remote)
 
+    def met(self) -> None:
+        """Hang up: a pair that lives for hours would keep a socket that its server has closed."""
+        self._remote.hang_up()
+
     def forget(self) -> None:
-        """Hang up."""
+        """Hang up, if that has not been."""
         self._remote.hang_up()
 
 

@@ -382,6 +382,11 @@ class Fleet:
         self.post(worker.key, sent)
 
     def _land(self, worker: Worker, target: Worker, copy: Copy, content: Any, size: int) -> None:
+        if copy.copy_id in self.network.damaged:
+            reason = "marker: wrong checksum"
+            failed = CopyFailed(copy_id=copy.copy_id, move_id=copy.move_id, reason=reason)
+            self.post(target.key, failed)
+            return
         target.machine.write(copy, content)  # also into a closed lease
         if copy.move_id in target.leases:
             landed = BlocksLanded(copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=size)

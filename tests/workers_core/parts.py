@@ -61,6 +61,7 @@ class Network:
     lost: float = 0.0
     doubled: float = 0.0
     copies_failed: float = 0.0
+    damaged: tuple[str, ...] = ()  # copies that arrive with a wrong marker
     copy_ns: int = 500_000
 
     def copies_of_message(self) -> int:

@@ -14,26 +14,16 @@ from ...proto.requests import FinishReason, SampledToken
 from ...proto.timers import TimerFired
 from ...proto.views import Phase, WorkerInfo, WorkerView
 from ...proto.worker_events import (
-    AbortAcked,
     BlocksLanded,
     BlocksRestored,
     BlocksSpilled,
     CopyFailed,
     CopySent,
-    FetchAsked,
-    FetchGranted,
-    FetchOffered,
-    FetchRefused,
     GatewayLost,
-    HandoverOffered,
     HostCopyFailed,
     IterationDone,
-    LeaseAsked,
-    LeaseOpened,
-    LeaseRefused,
     ListenerChanged,
     MoveAborted,
-    MoveCommitted,
     MoveOrdered,
     PeerEvent,
     PeerLost,
@@ -51,14 +41,16 @@ from . import moves_source, moves_target, requests
 from .blocks import BlockPool
 from .copies import CopyDesk, KvShape
 from .fetches import FETCH_TIMERS, Fetches
-from .halves import Half, OpenHalf, open_halves, over
+from .halves import Half, OpenHalf
 from .holdings import Holdings
 from .host_pool import HostPool
 from .host_tier import HostTier
 from .integrity import Integrity
+from .letters import sender
 from .limits import WorkerLimits
 from .membership import HEARTBEAT, REGISTER, Membership, Witness
 from .memory import DeadPeers, EndedMoves
+from .moves import MOVE_TIMERS, Moves
 from .outbox import Outbox
 from .pace import TIMER as PACE
 from .scheduler import Entry, Scheduler, to_batch
@@ -94,7 +86,7 @@ class WorkerCore:
         self._host = HostTier(limits, self._blocks, host_blocks, self._speed, self._out)
         self._scheduler = Scheduler(limits, self._holdings, self._host)
         self._dead = DeadPeers(limits.peers_max)
-        self._ended = ended = EndedMoves(limits.ended_moves_max)
+        ended = EndedMoves(limits.ended_moves_max)
         model = KvShape(layers, info.block_bytes)
         copies = CopyDesk(limits, model, self._blocks, self._out)
         self._sources = moves_source.SourceMoves(
@@ -106,6 +98,7 @@ class WorkerCore:
         self._targets = moves_target.TargetMoves(
             limits, info.key, info.block_tokens, self._scheduler, self._requests, self._out
         )
+        self._moves = Moves(self._sources, self._targets, ended)
         self._fetches = Fetches(limits, info.key, model, self._scheduler, ended, self._out)
         witness = Witness(
             speed=lambda: self._speed.speed, awaited=self._awaited, lost=self._dead.all
@@ -136,18 +129,16 @@ class WorkerCore:
 
     def halves(self) -> dict[MoveId, OpenHalf]:
         """Its half of every move that is not over."""
-        return open_halves(self._sources.moves.values(), self._targets.moves.values())
+        return self._moves.halves()
 
     def half(self, move_id: MoveId) -> Half:
         """Its half of one move, be it over or unknown."""
-        known = self.halves().get(move_id)
-        return over(move_id, self._ended) if known is None else known.half
+        return self._moves.half(move_id)
 
     def check(self) -> None:
         """Integrity of everything; an AssertionError is a bug of this package. O(blocks)."""
         self._holdings.check()
-        self._sources.check()
-        self._targets.check()
+        self._moves.check()
         self._requests.check()
         self._host.check()
         self._fetches.check()
@@ -232,50 +223,21 @@ class WorkerCore:
                 self._out.put(EndProcess(why=EndReason.STUCK, detail=reason))
             case _ if self._fetches.copy_ended(event, now_ns):
                 pass
-            case CopySent(copy_id=copy_id, transfer_bytes=transfer_bytes):
-                self._sources.copy_sent(copy_id, transfer_bytes, now_ns)
-            case CopyFailed(copy_id=copy_id, reason=reason):
-                self._sources.copy_failed(copy_id, reason, now_ns)
-            case BlocksLanded():
-                self._targets.landed(event, now_ns)
+            case CopySent() | CopyFailed() | BlocksLanded():
+                self._moves.copy_ended(event, now_ns)
 
     def _hear(self, event: PeerEvent, now_ns: int) -> None:
         """A peer speaks about a fetch or a move."""
         # A fenced one that still lives may give it up: the ack frees its blocks.
-        if _sender(event) in self._dead and not isinstance(event, MoveAborted):
+        if sender(event) in self._dead and not isinstance(event, MoveAborted):
             return
         if not self._fetches.hear(event, now_ns):
-            self._hear_of_move(event, now_ns)
-
-    def _hear_of_move(self, event: PeerEvent, now_ns: int) -> None:
-        match event:
-            case LeaseAsked():
-                self._targets.asked(event, now_ns)
-            case HandoverOffered():
-                self._targets.offered(event, now_ns)
-            case LeaseOpened():
-                self._sources.opened(event, now_ns)
-            case LeaseRefused():
-                self._sources.refused(event, now_ns)
-            case MoveCommitted():
-                self._sources.committed(event, now_ns)
-            case MoveAborted() if self._sources.knows(event.move_id):
-                self._sources.aborted(event, now_ns)
-            case MoveAborted():
-                self._targets.aborted(event, now_ns)
-            case AbortAcked() if self._sources.knows(event.move_id):
-                self._sources.acked(event, now_ns)
-            case AbortAcked():
-                self._targets.acked(event, now_ns)
-            case FetchAsked() | FetchOffered() | FetchGranted() | FetchRefused():
-                raise AssertionError(f"a fetch's word was not taken: {event}")
+            self._moves.hear(event, now_ns)
 
     def _tick(self, event: TimerFired, now_ns: int) -> None:
         kind, subject = event.key.kind, event.key.subject
-        if kind == moves_source.TIMER:
-            self._sources.tick(MoveId(subject), now_ns)
-        elif kind == moves_target.TIMER:
-            self._targets.tick(MoveId(subject), now_ns)
+        if kind in MOVE_TIMERS:
+            self._moves.tick(kind, MoveId(subject), now_ns)
         elif event.key == PACE:
             self._sources.next_paced(now_ns)
         elif kind == requests.TIMER:
@@ -329,8 +291,7 @@ class WorkerCore:
             self._out.put(EndProcess(why=EndReason.FENCED))
             return
         self._dead.add(key)
-        self._sources.peer_lost(key, now_ns)
-        self._targets.peer_lost(key, now_ns)
+        self._moves.peer_lost(key, now_ns)
         self._fetches.peer_lost(key, now_ns)
 
     def _finish_iteration(self, event: IterationDone, now_ns: int) -> None:
@@ -383,17 +344,3 @@ class WorkerCore:
             if not self._scheduler.fits_soon(sequence):
                 return
             self._sources.ask(sequence, now_ns)
-
-
-def _sender(event: PeerEvent) -> WorkerKey:
-    match event:
-        case LeaseAsked() | HandoverOffered():
-            return event.source
-        case LeaseOpened() | LeaseRefused() | MoveCommitted():
-            return event.target
-        case FetchAsked() | FetchGranted():
-            return event.target
-        case FetchOffered() | FetchRefused():
-            return event.source
-        case MoveAborted() | AbortAcked():
-            return event.peer

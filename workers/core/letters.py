@@ -5,12 +5,17 @@ from dataclasses import replace
 from ...proto.ids import BlockId, Epoch, MoveId, WorkerKey
 from ...proto.worker_events import (
     AbortAcked,
+    FetchAsked,
+    FetchGranted,
+    FetchOffered,
+    FetchRefused,
     HandoverOffered,
     LeaseAsked,
     LeaseOpened,
     LeaseRefused,
     MoveAborted,
     MoveCommitted,
+    PeerEvent,
 )
 from .outbox import Outbox
 from .source_move import SourceMove
@@ -99,3 +104,18 @@ class TargetLetters:
         """The request runs here."""
         committed = MoveCommitted(move_id=move_id, target=self._key, epoch=epoch)
         self._out.to_worker(source, committed)
+
+
+def sender(event: PeerEvent) -> WorkerKey:
+    """Whose word it is."""
+    match event:
+        case LeaseAsked() | HandoverOffered():
+            return event.source
+        case LeaseOpened() | LeaseRefused() | MoveCommitted():
+            return event.target
+        case FetchAsked() | FetchGranted():
+            return event.target
+        case FetchOffered() | FetchRefused():
+            return event.source
+        case MoveAborted() | AbortAcked():
+            return event.peer

@@ -19,6 +19,7 @@ from ...proto.timers import TimerKey
 from ...proto.worker_events import (
     AbortAcked,
     BlocksLanded,
+    CopyFailed,
     HandoverOffered,
     LeaseAsked,
     ListenerChanged,
@@ -89,6 +90,9 @@ class TargetMoves:
         self.moves: dict[MoveId, TargetMove] = {}
         self.draining = False
 
+    def knows(self, move_id: MoveId) -> bool:
+        return move_id in self.moves
+
     # ---- what the source says
 
     def asked(self, event: LeaseAsked, now_ns: int) -> None:
@@ -157,6 +161,12 @@ class TargetMoves:
             move.landed[event.copy_id] = None
             move.progress_ns = now_ns
             self._try_commit(move, now_ns)
+
+    def copy_failed(self, event: CopyFailed, now_ns: int) -> None:
+        """A copy came damaged, or not whole: it will not come again, so nor will the move."""
+        move = self.moves[event.move_id]
+        if event.copy_id not in move.landed:
+            self._abort(move, f"copy failed: {event.reason}", now_ns)
 
     def cancel(self, request_id: RequestId, epoch: Epoch | None, now_ns: int) -> None:
         """The request is not wanted: its leases close."""

@@ -114,7 +114,7 @@ class Bench:
     def _send(self, blocks: tuple[BlockId, ...]) -> None:
         layers = self._engine.spec.layers
         copy = Copy(
-            copy_id=str(blocks[0]), move_id=MoveId("bench"), target=self._endpoint.worker,
+            copy_id=str(blocks[0]), move_id=MoveId("bench"), lease=1, target=self._endpoint.worker,
             first_layer=0, last_layer=layers, source_blocks=blocks, target_blocks=blocks,
         )  # fmt: skip
         self._transport.send(

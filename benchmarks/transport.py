@@ -101,6 +101,7 @@ def copies_of(shape: Shape, count: int) -> list[Copy]:
             Copy(
                 copy_id=str(number),
                 move_id=MoveId("bench"),
+                lease=1,
                 target=key("target"),
                 first_layer=first,
                 last_layer=first + layers,

@@ -73,16 +73,18 @@ class CopyBlocks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenLease:
-    """Landings of this move may be written from now on."""
+    """Landings of copies for this lease may be written from now on."""
 
     move_id: MoveId
+    lease: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseLease:
-    """No landing of this move may touch a block from now on."""
+    """No landing of a copy for this lease may touch a block from now on."""
 
     move_id: MoveId
+    lease: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,10 +71,12 @@ class Copy:
 
     `source_blocks[i]` goes to `target_blocks[i]`. Ends in one `CopySent` or
     `CopyFailed` at the source, and in `BlocksLanded` at the target if it arrived.
+    It is for that `lease` of its move alone: no other copy ever has its id.
     """
 
     copy_id: str
     move_id: MoveId
+    lease: int
     target: WorkerKey
     first_layer: int
     last_layer: int

@@ -110,10 +110,13 @@ class LeaseAsked:
 
     Asked again with a larger number it raises the same lease. `hashes` are the
     prefix hashes of the request's full blocks so far: what the target has
-    cached of them need not be copied.
+    cached of them need not be copied. `lease` counts the leases that the source
+    has asked for in its life, repeats not: every later word of the move bears it,
+    and a word that bears another is of a life of the move that is over.
     """
 
     move_id: MoveId
+    lease: int
     kind: MoveKind
     source: WorkerKey
     request: Request
@@ -126,6 +129,7 @@ class LeaseOpened:
     """The target's block table for the move; the first `present` are filled already."""
 
     move_id: MoveId
+    lease: int
     target: WorkerKey
     blocks: tuple[BlockId, ...]
     present: int
@@ -136,6 +140,7 @@ class LeaseRefused:
     """The target cannot take the move."""
 
     move_id: MoveId
+    lease: int
     target: WorkerKey
     reason: str
 
@@ -150,6 +155,7 @@ class HandoverOffered:
     """
 
     move_id: MoveId
+    lease: int
     source: WorkerKey
     emitted: tuple[SampledToken, ...]
     computed: int
@@ -162,24 +168,32 @@ class MoveCommitted:
     """The target runs the request now; the source may free its blocks."""
 
     move_id: MoveId
+    lease: int
     target: WorkerKey
     epoch: Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveAborted:
-    """Either side gives up. The receiver answers with `AbortAcked`."""
+    """Either side gives up. The receiver answers with `AbortAcked`.
+
+    Of a fetch, `lease` is the number of the source's offer, in all words.
+    """
 
     move_id: MoveId
+    lease: int
     peer: WorkerKey
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbortAcked:
-    """The sender of this has no copy of the move in flight, and starts none."""
+    """The sender of this has no copy for that lease in flight, nor for an older one of the
+    move, and starts none.
+    """
 
     move_id: MoveId
+    lease: int
     peer: WorkerKey
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..proto.batch import Batch
-from ..proto.effects import EndProcess, EndReason, RunIteration
-from ..proto.ids import MoveId, RequestId, WorkerKey
+from ..proto.effects import CloseLease, EndProcess, EndReason, OpenLease, RunIteration
+from ..proto.ids import RequestId, WorkerKey
 from ..proto.move import Copy
 from ..proto.requests import SampledToken
 from ..proto.views import WorkerInfo
@@ -21,7 +21,7 @@ from .clock import Action, Scheduler
 from .content import BlockContent, Payload
 from .cost import CostModel
 from .errors import InvariantBroken
-from .inbound import Inbound
+from .inbound import Inbound, LeaseName
 from .links import Fate, Links, Passage
 from .streams import TOKENS, VOCAB, TrueStream
 
@@ -58,7 +58,7 @@ class Engine:
         self._layers = layers
         self._cost = cost
         self._peers = peers
-        self._leases: set[MoveId] = set()
+        self._leases: set[LeaseName] = set()
         self.iterations = 0
         self.busy_ns = 0
 
@@ -164,13 +164,13 @@ class Engine:
 
     # ---- copies, target side
 
-    def open_lease(self, move_id: MoveId) -> None:
-        """Landings of this move may write from now on."""
-        self._leases.add(move_id)
+    def open_lease(self, order: OpenLease) -> None:
+        """Landings for this lease may write from now on."""
+        self._leases.add((order.move_id, order.lease))
 
-    def close_lease(self, move_id: MoveId) -> None:
-        """No landing of this move writes from now on."""
-        self._leases.discard(move_id)
+    def close_lease(self, order: CloseLease) -> None:
+        """No landing for this lease writes from now on."""
+        self._leases.discard((order.move_id, order.lease))
 
     def expect(self, copy: Copy, source: WorkerKey) -> None:
         """A copy sets out for this worker."""
@@ -189,7 +189,11 @@ class Engine:
         if fate is Fate.DAMAGED:
             self._fail(copy, "checksum differs")
             return
-        if copy.move_id in self._leases and self.content is not None and payload is not None:
+        if (
+            (copy.move_id, copy.lease) in self._leases
+            and self.content is not None
+            and payload is not None
+        ):
             self.content.write(copy, payload)
         self._post(
             BlocksLanded(

@@ -16,6 +16,8 @@ from ..proto.views import WorkerInfo
 from ..proto.worker_events import FetchGranted, LeaseOpened
 from .errors import InvariantBroken
 
+LeaseName = tuple[MoveId, int]  # the move, and the number of its lease
+
 
 class Inbound:
     """What is in flight to one life of a worker."""
@@ -30,12 +32,12 @@ class Inbound:
         self._left: set[str] = set()
         self._writing: dict[BlockId, RequestId] = {}
 
-    def expect(self, copy: Copy, source: WorkerKey, leases: set[MoveId]) -> None:
+    def expect(self, copy: Copy, source: WorkerKey, leases: set[LeaseName]) -> None:
         """A copy has started. Raises InvariantBroken if the engine writes where it goes."""
         self._copies[copy.copy_id] = (copy, source)
         for block in copy.target_blocks:
             self._blocks[block] = copy.copy_id
-            if block in self._writing and copy.move_id in leases:
+            if block in self._writing and (copy.move_id, copy.lease) in leases:
                 self._refuse(block, self._writing[block])
 
     def left(self, copy: Copy) -> None:
@@ -54,7 +56,7 @@ class Inbound:
         """The core here was told that `source` is dead."""
         self._dead.add(source)
 
-    def begin_writes(self, batch: Batch, leases: set[MoveId]) -> None:
+    def begin_writes(self, batch: Batch, leases: set[LeaseName]) -> None:
         """An iteration starts. Raises InvariantBroken if it writes where a copy is to land."""
         for chunk in batch.chunks:
             first = chunk.start // self._block_tokens
@@ -78,10 +80,10 @@ class Inbound:
         """The iteration has ended."""
         self._writing.clear()
 
-    def _fenced(self, block: BlockId, leases: set[MoveId]) -> bool:
+    def _fenced(self, block: BlockId, leases: set[LeaseName]) -> bool:
         copy, source = self._copies[self._blocks[block]]
         over = source in self._dead or copy.copy_id in self._left
-        return not self._alive(source) or (over and copy.move_id not in leases)
+        return not self._alive(source) or (over and (copy.move_id, copy.lease) not in leases)
 
     def _refuse(self, block: BlockId, request_id: RequestId) -> None:
         copy, source = self._copies[self._blocks[block]]

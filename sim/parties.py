@@ -149,10 +149,10 @@ class WorkerParty:
                 self._mail.to_worker(self._name, key, event)
             case CopyBlocks(copy=copy):
                 self.engine.start(copy)
-            case OpenLease(move_id=move_id):
-                self.engine.open_lease(move_id)
-            case CloseLease(move_id=move_id):
-                self.engine.close_lease(move_id)
+            case OpenLease():
+                self.engine.open_lease(effect)
+            case CloseLease():
+                self.engine.close_lease(effect)
             case EndProcess():
                 self.engine.end_process(effect)
             case SpillBlocks() | RestoreBlocks():

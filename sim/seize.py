@@ -35,8 +35,8 @@ class Seizure:
         """Let go; what is not held is no error."""
         if not self._ended:
             self._ended = True
-            self._party.shell.post(MoveAborted(move_id=self._move_id, peer=NOBODY, reason="over"))
-            self._party.shell.post(AbortAcked(move_id=self._move_id, peer=NOBODY))
+            self._party.shell.post(_over(self._move_id))
+            self._party.shell.post(AbortAcked(move_id=self._move_id, lease=1, peer=NOBODY))
 
     def _ask(self, blocks: int) -> None:
         request = Request(
@@ -48,6 +48,7 @@ class Seizure:
         self._party.shell.post(
             LeaseAsked(
                 move_id=self._move_id,
+                lease=1,
                 kind=MoveKind.MIGRATION,
                 source=NOBODY,
                 request=request,
@@ -61,3 +62,7 @@ class Seizure:
             landed = BlocksLanded(copy_id="seized", move_id=self._move_id, transfer_bytes=0)
             self._party.shell.post(landed)
             self._scheduler.at(self._scheduler.now_ns + self._alive_ns, self._keep, None)
+
+
+def _over(move_id: MoveId) -> MoveAborted:
+    return MoveAborted(move_id=move_id, lease=1, peer=NOBODY, reason="over")

@@ -150,7 +150,7 @@ class Fleet:
         """Order a copy; its id."""
         self._copies += 1
         copy = Copy(
-            copy_id=f"c{self._copies}", move_id=MoveId("m"), target=target.key,
+            copy_id=f"c{self._copies}", move_id=MoveId("m"), lease=1, target=target.key,
             first_layer=0, last_layer=1, source_blocks=(), target_blocks=(),
         )  # fmt: skip
         source.order(word, target.endpoint, copy, *how)

@@ -44,7 +44,9 @@ WORDS = [
     ToWorker(KEY, RequestAssigned(request=REQUEST)),
     TokensEmitted(worker=KEY, chunks=(CHUNK,)),
     SetTimer(TimerKey("view", "w"), 10**18),
-    HandoverOffered(move_id="m", source=KEY, emitted=(TOKEN,), computed=7, copies=("a", "b")),
+    HandoverOffered(
+        move_id="m", lease=1, source=KEY, emitted=(TOKEN,), computed=7, copies=("a", "b")
+    ),
 ]
 
 

@@ -37,6 +37,7 @@ def _copy(source: tuple[int, ...], target: tuple[int, ...], layers: tuple[int, i
     return Copy(
         copy_id="c",
         move_id=MoveId("m"),
+        lease=1,
         target=key("b"),
         first_layer=layers[0],
         last_layer=layers[1],

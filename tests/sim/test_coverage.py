@@ -159,11 +159,11 @@ def test_a_move_taken_for_new_because_it_was_forgotten_is_counted_apart() -> Non
         observer.learn(order)
         step(
             LeaseAsked(
-                move_id=order.move_id, kind=order.kind, source=source, request=request(),
+                move_id=order.move_id, lease=1, kind=order.kind, source=source, request=request(),
                 hashes=(), blocks=2,
             ),
             now_ns,
         )  # fmt: skip
-        step(AbortAcked(move_id=order.move_id, peer=source), now_ns)
+        step(AbortAcked(move_id=order.move_id, lease=1, peer=source), now_ns)
     assert coverage.table(TARGET) == {("LeaseAsked", "none"): 3, ("AbortAcked", "leased"): 2}
     assert coverage.table(REBORN[TARGET]) == {("AbortAcked", "leased"): 1}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from splitweave.proto.batch import Batch, Chunk, Draw
-from splitweave.proto.effects import RunIteration
+from splitweave.proto.effects import CloseLease, OpenLease, RunIteration
 from splitweave.proto.ids import (
     BlockId,
     GatewayId,
@@ -35,6 +35,7 @@ from splitweave.sim.streams import TrueStream
 
 SIZE, LAYERS = 4, 2
 MOVE = MoveId("m")
+OPEN, CLOSE = OpenLease(move_id=MOVE, lease=1), CloseLease(move_id=MOVE, lease=1)
 REQUEST = Request(
     request_id=RequestId("r"),
     gateway_id=GatewayId("g"),
@@ -125,6 +126,7 @@ def _copy(pair: Pair, source: tuple[int, ...], target: tuple[int, ...], **change
     values: dict[str, Any] = {
         "copy_id": "m/0",
         "move_id": MOVE,
+        "lease": 1,
         "target_key": pair.b.key,
         "first_layer": 0,
         "last_layer": LAYERS,
@@ -157,7 +159,7 @@ def test_a_copied_sequence_decodes_the_same_elsewhere() -> None:
     pair = Pair()
     pair.prefill(pair.a)
     pair.queue.run_until(2000)
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.a.start(_copy(pair, (0, 1, 2), (9, 4, 6)))
     pair.queue.run_until(5000)
     assert pair.kinds()[1:] == [(2600, "a", "CopySent"), (2610, "b", "BlocksLanded")]
@@ -166,7 +168,7 @@ def test_a_copied_sequence_decodes_the_same_elsewhere() -> None:
 
 def test_layers_start_when_they_are_stored_and_both_are_needed() -> None:
     pair = Pair()
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     first = _copy(pair, (0, 1, 2), (0, 1, 2), last_layer=1)
     second = _copy(pair, (0, 1, 2), (0, 1, 2), first_layer=1, copy_id="m/1")
     pair.prefill(pair.a, (first, second))
@@ -179,7 +181,7 @@ def test_layers_start_when_they_are_stored_and_both_are_needed() -> None:
 
 def test_one_layer_alone_is_not_enough() -> None:
     pair = Pair()
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.prefill(pair.a, (_copy(pair, (0, 1, 2), (0, 1, 2), last_layer=1),))
     pair.queue.run_until(5000)
     assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
@@ -188,9 +190,9 @@ def test_one_layer_alone_is_not_enough() -> None:
 def test_a_landing_under_a_closed_lease_touches_nothing() -> None:
     pair = Pair()
     pair.prefill(pair.a)
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
-    pair.b.close_lease(MOVE)
+    pair.b.close_lease(CLOSE)
     pair.queue.run_until(5000)
     assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
 
@@ -229,7 +231,7 @@ def test_a_copy_that_takes_too_long_fails() -> None:
 
 def test_writing_a_block_that_a_copy_is_on_its_way_to_breaks_a_rule() -> None:
     pair = Pair()
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.a.start(_copy(pair, (0,), (2,)))
     with pytest.raises(InvariantBroken, match="r writes block 2 while copy m/0 of move m from a#1"):
         pair.prefill(pair.b)
@@ -245,7 +247,7 @@ def test_a_fenced_source_does_not_hold_blocks_up() -> None:
 def test_lending_a_block_under_computation_breaks_a_rule() -> None:
     pair = Pair()
     pair.prefill(pair.b)
-    lease = LeaseOpened(move_id=MOVE, target=pair.b.key, blocks=(BlockId(2),), present=0)
+    lease = LeaseOpened(move_id=MOVE, lease=1, target=pair.b.key, blocks=(BlockId(2),), present=0)
     with pytest.raises(InvariantBroken, match="block 2 is lent to move m"):
         pair.b.inbound.check_lease(lease)
     pair.queue.run_until(5000)
@@ -287,7 +289,7 @@ def _under_shell(pair: Pair) -> QueueShell:
 def test_a_frozen_process_starts_no_copy_and_hears_no_end_until_the_thaw() -> None:
     pair = Pair()
     shell = _under_shell(pair)
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.prefill(pair.a, (_copy(pair, (0, 1, 2), (0, 1, 2), last_layer=1),))
     pair.queue.run_until(100)
     shell.freeze()
@@ -304,7 +306,7 @@ def test_a_copy_under_way_leaves_a_frozen_process_all_the_same() -> None:
     shell = _under_shell(pair)
     pair.prefill(pair.a)
     pair.queue.run_until(2000)
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
     shell.freeze()
     pair.queue.run_until(4000)
@@ -335,7 +337,7 @@ def test_a_copy_reads_its_source_when_the_last_byte_leaves() -> None:
     pair = Pair()
     pair.prefill(pair.a)
     pair.queue.run_until(2000)
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
     pair.queue.run_until(2500)
     memory = pair.a.content
@@ -349,10 +351,20 @@ def test_the_lease_of_another_move_lets_nothing_in() -> None:
     pair = Pair()
     pair.prefill(pair.a)
     pair.queue.run_until(2000)
-    pair.b.open_lease(MoveId("other"))
+    pair.b.open_lease(OpenLease(move_id=MoveId("other"), lease=1))
     pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
     pair.queue.run_until(5000)
     assert pair.kinds()[-1][2] == "BlocksLanded"
+    assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
+
+
+def test_an_open_lease_lets_nothing_in_that_is_for_an_earlier_one() -> None:
+    pair = Pair()
+    pair.prefill(pair.a)
+    pair.queue.run_until(2000)
+    pair.b.open_lease(OpenLease(move_id=MOVE, lease=2))
+    pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
+    pair.queue.run_until(5000)
     assert pair.decode(pair.b, (0, 1, 2)) != pair.truth.output(1)
 
 
@@ -360,7 +372,7 @@ def test_a_damaged_copy_writes_nothing() -> None:
     pair = Pair()
     pair.prefill(pair.a)
     pair.queue.run_until(2000)
-    pair.b.open_lease(MOVE)
+    pair.b.open_lease(OPEN)
     pair.links.trouble(LinkTrouble(damage=1.0))
     pair.a.start(_copy(pair, (0, 1, 2), (0, 1, 2)))
     pair.queue.run_until(5000)

@@ -54,7 +54,13 @@ def _lease(source: WorkerKey) -> LeaseAsked:
         request_id=RequestId("r"), gateway_id=GatewayId("g"), token_ids=(1,) * 9, max_tokens=5
     )
     return LeaseAsked(
-        move_id=MOVE, kind=MoveKind.HANDOFF, source=source, request=request, hashes=(), blocks=3
+        move_id=MOVE,
+        lease=1,
+        kind=MoveKind.HANDOFF,
+        source=source,
+        request=request,
+        hashes=(),
+        blocks=3,
     )
 
 
@@ -67,8 +73,8 @@ def test_a_fenced_peer_that_lives_gets_its_abort_acknowledged() -> None:
     core, peer = _builder().worker(_info(_key("a"))), _key("b")
     core.step(WorkerStarted(), 0)
     core.step(PeerLost(key=peer), 1)
-    aborted = MoveAborted(move_id=MOVE, peer=peer, reason="the lease is closed")
-    assert _told(core.step(aborted, 2), peer) == [AbortAcked(move_id=MOVE, peer=_key("a"))]
+    aborted = MoveAborted(move_id=MOVE, lease=1, peer=peer, reason="the lease is closed")
+    assert _told(core.step(aborted, 2), peer) == [AbortAcked(move_id=MOVE, lease=1, peer=_key("a"))]
 
 
 def test_the_death_of_a_later_life_ends_the_leases_of_an_earlier_one() -> None:
@@ -78,7 +84,7 @@ def test_the_death_of_a_later_life_ends_the_leases_of_an_earlier_one() -> None:
     core.step(_lease(_key("b", 1)), 1)
     assert core.view(1).blocks_leased == 3
     effects = core.step(PeerLost(key=_key("b", 2)), 2)
-    assert CloseLease(move_id=MOVE) in effects
+    assert CloseLease(move_id=MOVE, lease=1) in effects
     assert core.view(2).blocks_free == 32
 
 

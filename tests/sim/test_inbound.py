@@ -9,10 +9,10 @@ from splitweave.proto.move import Copy
 from splitweave.proto.views import Role, Speed, WorkerInfo
 from splitweave.proto.worker_events import LeaseOpened
 from splitweave.sim.errors import InvariantBroken
-from splitweave.sim.inbound import Inbound
+from splitweave.sim.inbound import Inbound, LeaseName
 
 MOVE = MoveId("m")
-OPEN, CLOSED = {MOVE}, set[MoveId]()
+OPEN, CLOSED = {(MOVE, 1)}, set[LeaseName]()
 SOURCE = key("a")
 INFO = WorkerInfo(
     key=key("b"), role=Role.DECODE, pool="p", node="n", pid=1, host="h", port=1, blocks_total=16,
@@ -28,7 +28,7 @@ def _inbound(*, alive: bool = True) -> Inbound:
 def _copy(*target_blocks: int, copy_id: str = "m/0") -> Copy:
     blocks = tuple(BlockId(b) for b in target_blocks)
     return Copy(
-        copy_id=copy_id, move_id=MOVE, target=INFO.key, first_layer=0, last_layer=1,
+        copy_id=copy_id, move_id=MOVE, lease=1, target=INFO.key, first_layer=0, last_layer=1,
         source_blocks=blocks, target_blocks=blocks,
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def _writes(start: int, count: int, *table: int) -> Any:
 
 
 @pytest.mark.parametrize("leases", [OPEN, CLOSED])
-def test_an_iteration_may_not_write_where_a_copy_is_to_land(leases: set[MoveId]) -> None:
+def test_an_iteration_may_not_write_where_a_copy_is_to_land(leases: set[LeaseName]) -> None:
     inbound = _inbound()
     inbound.expect(_copy(3), SOURCE, leases)
     with pytest.raises(InvariantBroken, match="block 3 while copy m/0 of move m from a#1"):
@@ -104,7 +104,7 @@ def test_an_old_copys_end_does_not_free_what_a_newer_one_writes() -> None:
     ],
 )
 def test_a_writer_is_harmless_only_dead_or_fenced_with_its_lease_closed(
-    alive: bool, fenced: bool, leases: set[MoveId], harmless: bool
+    alive: bool, fenced: bool, leases: set[LeaseName], harmless: bool
 ) -> None:
     inbound = _inbound(alive=alive)
     inbound.expect(_copy(3), SOURCE, leases)
@@ -131,7 +131,7 @@ def test_only_the_blocks_that_a_lease_adds_must_be_idle(present: int, breaks: bo
     inbound = _inbound()
     inbound.begin_writes(_writes(0, 4, 3), OPEN)
     blocks = (BlockId(9), BlockId(3), BlockId(5))
-    lease = LeaseOpened(move_id=MOVE, target=INFO.key, blocks=blocks, present=present)
+    lease = LeaseOpened(move_id=MOVE, lease=1, target=INFO.key, blocks=blocks, present=present)
     if breaks:
         with pytest.raises(InvariantBroken, match="block 3 is lent to move m"):
             inbound.check_lease(lease)
@@ -141,7 +141,7 @@ def test_only_the_blocks_that_a_lease_adds_must_be_idle(present: int, breaks: bo
 
 @pytest.mark.parametrize(("leases", "harmless"), [(CLOSED, True), (OPEN, False)])
 def test_a_copy_on_the_wire_is_harmless_only_once_all_of_it_has_left_and_its_lease_is_closed(
-    leases: set[MoveId], harmless: bool
+    leases: set[LeaseName], harmless: bool
 ) -> None:
     inbound, copy = _inbound(), _copy(3)
     inbound.expect(copy, SOURCE, leases)

@@ -10,6 +10,7 @@ from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
 from splitweave.proto.effects import (
     EndProcess,
     EndReason,
+    OpenLease,
     RunIteration,
     ToController,
     ToGateway,
@@ -91,7 +92,9 @@ def test_a_view_is_checked_wherever_it_is_sent(quiet: tuple[World, Run]) -> None
 def test_a_lease_is_checked_against_the_running_iteration(quiet: tuple[World, Run]) -> None:
     inbound = quiet[0].mail.workers[DECODE].engine.inbound
     inbound.begin_writes(batch(chunk((1,), 0, (4,))), set())
-    lease = LeaseOpened(move_id=MoveId("m"), target=key("b"), blocks=(BlockId(4),), present=0)
+    lease = LeaseOpened(
+        move_id=MoveId("m"), lease=1, target=key("b"), blocks=(BlockId(4),), present=0
+    )
     answer = ToWorker(key("a"), lease)
     with pytest.raises(InvariantBroken, match="block 4 is lent"):
         _check(answer, inbound=inbound)
@@ -123,7 +126,7 @@ def test_a_request_nobody_waits_for_is_left_over_with_its_blocks(quiet: tuple[Wo
 
 def test_an_open_lease_is_left_over(quiet: tuple[World, Run]) -> None:
     world, _ = quiet
-    world.mail.workers[DECODE].engine.open_lease(MoveId("m"))
+    world.mail.workers[DECODE].engine.open_lease(OpenLease(move_id=MoveId("m"), lease=1))
     assert leftovers(world) == ["worker decode-0#1: leases open 1"]
 
 

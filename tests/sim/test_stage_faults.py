@@ -189,10 +189,10 @@ def test_what_is_about_a_move_names_it_or_its_request() -> None:
         source=key("a"), target=key("b"),
     )  # fmt: skip
     about = _about(order)
-    assert about(AbortAcked(move_id=MoveId("m"), peer=key("a")))
+    assert about(AbortAcked(move_id=MoveId("m"), lease=1, peer=key("a")))
     assert about(MoveOrdered(order=order))
     assert about(RequestAssigned(request=request("r")))
     assert about(StreamAcked(request_id=RequestId("r")))
-    assert not about(AbortAcked(move_id=MoveId("n"), peer=key("a")))
+    assert not about(AbortAcked(move_id=MoveId("n"), lease=1, peer=key("a")))
     assert not about(RequestAssigned(request=request("q"), handoff=None))
     assert not about(PeerLost(key=key("a")))

@@ -22,7 +22,7 @@ STEP: dict[str, Any] = {
     "core": "w#1",
     "now_ns": 5,
     "event": EVENT,
-    "effects": [OpenLease(move_id=MoveId("m")), DELIVERY],
+    "effects": [OpenLease(move_id=MoveId("m"), lease=1), DELIVERY],
 }
 
 
@@ -42,7 +42,7 @@ def _digest(*steps: dict[str, Any]) -> str:
         {"effects": []},
         {"effects": STEP["effects"][:1]},
         {"effects": STEP["effects"][::-1]},
-        {"effects": [CloseLease(move_id=MoveId("m")), DELIVERY]},
+        {"effects": [CloseLease(move_id=MoveId("m"), lease=1), DELIVERY]},
         {"effects": [STEP["effects"][0], replace(DELIVERY, first_index=4)]},
         {"effects": [STEP["effects"][0], replace(DELIVERY, tokens=tokens(7, 9))]},
         {"effects": [STEP["effects"][0], replace(DELIVERY, worker=key("w", 2))]},

@@ -106,6 +106,7 @@ class Worker:
         copy = Copy(
             copy_id=copy_id,
             move_id=MoveId("move"),
+            lease=1,
             target=target.key,
             first_layer=0,
             last_layer=1,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from kv_mesh import LIMITS, START_S, WAIT_S, PeerProcess
 from rank_peer import whole
+from splitweave.proto.effects import CloseLease, OpenLease
 from splitweave.proto.ids import BlockId, Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
@@ -21,6 +22,7 @@ from splitweave.workers.live.transport import Endpoint, ParcelHeader
 
 RANK_PEER = Path(__file__).with_name("rank_peer.py")
 MOVE = MoveId("move")
+OPEN, CLOSE = OpenLease(move_id=MOVE, lease=1), CloseLease(move_id=MOVE, lease=1)
 
 
 class Rank:
@@ -52,13 +54,14 @@ class Groups:
         for rank in self.source:
             rank.peer.order("fill", kv_heads, block_tokens)
         for rank in self.target:
-            rank.peer.order("open_lease", MOVE)
+            rank.peer.order("open_lease", OPEN)
 
     def copy(self, copy_id: str, layers: tuple[int, int], blocks: list[int]) -> Copy:
         """Blocks go to their mirror images."""
         return Copy(
             copy_id=copy_id,
             move_id=MOVE,
+            lease=1,
             target=WorkerKey(WorkerId("b"), Incarnation(1)),
             first_layer=layers[0],
             last_layer=layers[1],
@@ -94,7 +97,7 @@ class Groups:
 
     def close_leases(self) -> None:
         for rank in self.target:
-            rank.peer.order("close_lease", MOVE)
+            rank.peer.order("close_lease", CLOSE)
             rank.peer.wait(lambda words: words[0] == "lease closed")
 
     def blocks_of_target(self, rank: int, blocks: tuple[BlockId, ...]) -> torch.Tensor:

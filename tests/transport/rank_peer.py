@@ -61,11 +61,11 @@ class RankPeer(Peer):
         assert exchange is not None, (parts, plan)
         self._rank.land(header, parts, exchange)
 
-    def do_open_lease(self, move_id: Any) -> None:
-        self._rank.open_lease(move_id)
+    def do_open_lease(self, order: Any) -> None:
+        self._rank.open_lease(order)
 
-    def do_close_lease(self, move_id: Any) -> None:
-        self._rank.close_lease(move_id)
+    def do_close_lease(self, order: Any) -> None:
+        self._rank.close_lease(order)
         self.say("lease closed")
 
     def do_show(self, blocks: tuple[int, ...]) -> None:

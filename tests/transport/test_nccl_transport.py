@@ -50,7 +50,7 @@ class Side:
 
     def send(self, target: "Side", copy_id: str, payload: Any) -> None:
         copy = Copy(
-            copy_id=copy_id, move_id=MoveId("m"), target=target.transport.endpoint.worker,
+            copy_id=copy_id, move_id=MoveId("m"), lease=1, target=target.transport.endpoint.worker,
             first_layer=0, last_layer=1, source_blocks=(), target_blocks=(),
         )  # fmt: skip
         self.transport.send(target.transport.endpoint, copy, FlatPayload(payload), self.ends.put)

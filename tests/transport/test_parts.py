@@ -66,6 +66,7 @@ def copy_of(copy_id: str) -> Copy:
     return Copy(
         copy_id=copy_id,
         move_id=MoveId("move"),
+        lease=1,
         target=B,
         first_layer=0,
         last_layer=1,

@@ -48,6 +48,7 @@ def copy_of(name: str) -> Copy:
     return Copy(
         copy_id=name,
         move_id=MoveId("m"),
+        lease=1,
         target=B,
         first_layer=0,
         last_layer=1,

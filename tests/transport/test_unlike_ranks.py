@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from rank_groups import Groups
+from rank_groups import OPEN, Groups
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
 
 LAYERS = 3
@@ -65,7 +65,7 @@ def test_a_source_rank_that_dies_midway_fails_the_whole_copy_and_nothing_is_publ
     after = [both.blocks_of_target(rank, copy.target_blocks) for rank in range(sizes[1])]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     for rank in both.target:
-        rank.peer.order("open_lease", copy.move_id)
+        rank.peer.order("open_lease", OPEN)
     both.start(copy)
     assert isinstance(both.wait(both.landed, "x"), BlocksLanded)
     for rank in range(sizes[1]):

@@ -65,7 +65,7 @@ class Worker:
         self.machine = Machine(info.blocks_total, info.block_tokens, layers)
         self.host = HostMemory(info.host_blocks)
         self.timers: dict[TimerKey, int] = {}
-        self.leases: set[MoveId] = set()
+        self.leases: set[tuple[MoveId, int]] = set()
         self.batch: Batch | None = None
         self.alive = True
         self.batches: list[Batch] = []
@@ -276,11 +276,11 @@ class Fleet:
             case CopyBlocks(copy=copy):
                 self._note(f"{worker.key.worker_id}", copy)
                 self._copy(worker, copy)
-            case OpenLease(move_id=move_id):
-                assert move_id not in worker.leases, f"{move_id} opened twice"
-                worker.leases.add(move_id)
-            case CloseLease(move_id=move_id):
-                worker.leases.remove(move_id)
+            case OpenLease(move_id=move_id, lease=lease):
+                assert (move_id, lease) not in worker.leases, f"{move_id} opened twice"
+                worker.leases.add((move_id, lease))
+            case CloseLease(move_id=move_id, lease=lease):
+                worker.leases.remove((move_id, lease))
             case SpillBlocks() | RestoreBlocks():
                 self._copy_host(worker, effect)
             case _:
@@ -388,7 +388,7 @@ class Fleet:
             self.post(target.key, failed)
             return
         target.machine.write(copy, content)  # also into a closed lease
-        if copy.move_id in target.leases:
+        if (copy.move_id, copy.lease) in target.leases:
             landed = BlocksLanded(copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=size)
             self.post(target.key, landed)
 

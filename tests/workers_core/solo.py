@@ -131,10 +131,14 @@ class Solo:
 
     # ---- the peer
 
-    def open_lease(self, blocks: int = 16, present: int = 0, move_id: str = "m1") -> list[Any]:
+    def open_lease(
+        self, blocks: int = 16, present: int = 0, move_id: str = "m1", lease: int = 1
+    ) -> list[Any]:
         table = tuple(range(100, 100 + blocks))
         return self.step(
-            LeaseOpened(move_id=MoveId(move_id), target=PEER, blocks=table, present=present)
+            LeaseOpened(
+                move_id=MoveId(move_id), lease=lease, target=PEER, blocks=table, present=present
+            )
         )
 
     def ask_lease(
@@ -148,6 +152,7 @@ class Solo:
         return self.step(
             LeaseAsked(
                 move_id=MoveId(move_id),
+                lease=1,
                 kind=MoveKind.MIGRATION,
                 source=source,
                 request=request,
@@ -162,6 +167,7 @@ class Solo:
         return self.step(
             HandoverOffered(
                 move_id=MoveId(move_id),
+                lease=1,
                 source=PEER,
                 emitted=tuple(SampledToken(token_id=TOKEN) for _ in range(emitted)),
                 computed=computed,

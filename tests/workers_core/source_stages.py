@@ -14,9 +14,9 @@ from splitweave.proto.worker_events import (
 from splitweave.workers.core import WorkerLimits
 
 M1 = "m1"
-COMMITTED = MoveCommitted(move_id=M1, target=PEER, epoch=Epoch(0, 1))
-ABORTED = MoveAborted(move_id=M1, peer=PEER, reason="no")
-ACKED = AbortAcked(move_id=M1, peer=PEER)
+COMMITTED = MoveCommitted(move_id=M1, lease=1, target=PEER, epoch=Epoch(0, 1))
+ABORTED = MoveAborted(move_id=M1, lease=1, peer=PEER, reason="no")
+ACKED = AbortAcked(move_id=M1, lease=1, peer=PEER)
 
 
 def decoding(tokens: int = 3, limits: WorkerLimits = LIMITS, prompt: int = 30) -> Solo:

@@ -13,8 +13,8 @@ from splitweave.proto.worker_events import (
 
 M1 = "m1"
 REQUEST = request_of("r", range(18), 9)
-ABORTED = MoveAborted(move_id=M1, peer=PEER, reason="no")
-ACKED = AbortAcked(move_id=M1, peer=PEER)
+ABORTED = MoveAborted(move_id=M1, lease=1, peer=PEER, reason="no")
+ACKED = AbortAcked(move_id=M1, lease=1, peer=PEER)
 
 
 def land(solo: Solo, copy_id: str) -> None:
@@ -30,14 +30,14 @@ def leasing(blocks: int = 5, **more: Any) -> Solo:
 def offered() -> Solo:
     """Stage HANDOVER: one of two copies is here."""
     solo = leasing()
-    land(solo, "m1/0")
-    solo.offer(1, 18, ("m1/0", "m1/1"))
+    land(solo, "m1/1.0")
+    solo.offer(1, 18, ("m1/1.0", "m1/1.1"))
     return solo
 
 
 def committed() -> Solo:
     solo = offered()
-    land(solo, "m1/1")
+    land(solo, "m1/1.1")
     return solo
 
 

@@ -12,7 +12,7 @@ from splitweave.proto.worker_events import CopyFailed, MoveAborted
 from target_stages import ABORTED, ACKED, M1, committed, land, leasing, lent, offered, peer_words
 
 
-def damage(solo: Solo, copy_id: str = "m1/1") -> None:
+def damage(solo: Solo, copy_id: str = "m1/1.1") -> None:
     solo.step(CopyFailed(copy_id=copy_id, move_id=M1, reason="marker: wrong checksum"))
 
 
@@ -22,7 +22,7 @@ def test_the_target_closes_its_lease_at_once_and_says_why(stage: Callable[[], So
     damage(solo)
     words = solo.sent(MoveAborted)
     assert [word.reason for word in words] == ["copy failed: marker: wrong checksum"]
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
 
 
 @pytest.mark.parametrize("stage", [leasing, offered])
@@ -47,8 +47,8 @@ def test_a_damaged_copy_of_a_closed_lease_changes_nothing() -> None:
 
 def test_a_late_double_of_the_end_of_a_landed_copy_changes_nothing() -> None:
     solo = leasing()
-    land(solo, "m1/0")
-    damage(solo, "m1/0")
+    land(solo, "m1/1.0")
+    damage(solo, "m1/1.0")
     assert solo.effects == []
     assert lent(solo) == (5, 0)
 
@@ -63,7 +63,7 @@ def test_after_the_commit_no_copy_fails() -> None:
 @pytest.mark.parametrize("damaged", range(6))
 @pytest.mark.parametrize("kind", ["handoff", "migration"])
 def test_the_source_goes_on_long_before_any_timer(kind: str, damaged: int) -> None:
-    fleet = Fleet("ab", network=Network(damaged=(f"m1/{damaged}",)))
+    fleet = Fleet("ab", network=Network(damaged=(f"m1/1.{damaged}",)))
     fleet.run(10 * MS)
     began_ns = fleet.now_ns
     fleet.ask("a", "r", list(range(38)), 24, handoff="b" if kind == "handoff" else None)

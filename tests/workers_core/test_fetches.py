@@ -45,12 +45,12 @@ def asking(blocks: int = 10, **changes: Any) -> Solo:
 
 
 def offer(
-    solo: Solo, blocks: int = 9, copies: tuple[str, ...] = ("m1/0",), number: int = 1
+    solo: Solo, blocks: int = 9, copies: tuple[str, ...] = ("m1/1.0",), number: int = 1
 ) -> None:
     solo.step(FetchOffered(move_id=M1, source=PEER, offer=number, blocks=blocks, copies=copies))
 
 
-def land(solo: Solo, copy_id: str = "m1/0") -> None:
+def land(solo: Solo, copy_id: str = "m1/1.0") -> None:
     solo.step(BlocksLanded(copy_id=copy_id, move_id=M1, transfer_bytes=1))
 
 
@@ -62,20 +62,20 @@ def test_the_source_is_asked_and_what_it_offers_is_leased_while_the_request_wait
     offer(solo)
     (granted,) = solo.sent(FetchGranted)
     assert (granted.offer, len(granted.blocks)) == (1, 9)
-    assert solo.ordered(OpenLease) == [OpenLease(move_id=M1)]
+    assert solo.ordered(OpenLease) == [OpenLease(move_id=M1, lease=1)]
     assert solo.view.blocks_leased == 9
     assert (solo.phase("r"), solo.batch) == ("waiting", {})
 
 
 def test_the_blocks_are_findable_only_when_all_copies_landed() -> None:
     solo = asking()
-    offer(solo, copies=("m1/0", "m1/1"))
-    land(solo, "m1/1")
+    offer(solo, copies=("m1/1.0", "m1/1.1"))
+    land(solo, "m1/1.1")
     assert solo.batch == {}
-    land(solo, "m1/0")
+    land(solo, "m1/1.0")
     assert solo.batch == {"r": 4}
     assert solo.sent(MoveCommitted)[0].target == solo.core.info.key
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
     assert solo.view.blocks_leased == 0
 
 
@@ -181,7 +181,7 @@ def test_after_fetch_ns_the_request_computes_and_the_blocks_are_in_quarantine() 
     land(solo)
     offer(solo)
     assert solo.view.blocks_quarantined == 9
-    solo.step(AbortAcked(move_id=M1, peer=PEER))
+    solo.step(AbortAcked(move_id=M1, lease=1, peer=PEER))
     assert solo.view.blocks_quarantined == 0
 
 
@@ -190,14 +190,14 @@ def test_a_fetch_that_fails_is_given_up_at_once(word: str) -> None:
     solo = asking()
     offer(solo)
     if word == "aborted":
-        solo.step(MoveAborted(move_id=M1, peer=PEER, reason="copy failed"))
+        solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="copy failed"))
         assert len(solo.sent(AbortAcked)) == 1
     else:
-        solo.step(CopyFailed(copy_id="m1/0", move_id=M1, reason="checksum differs"))
+        solo.step(CopyFailed(copy_id="m1/1.0", move_id=M1, reason="checksum differs"))
         assert len(solo.sent(MoveAborted)) == 1
     assert solo.batch == {"r": 16}
     assert solo.view.blocks_quarantined == 9
-    solo.step(CopyFailed(copy_id="m1/1", move_id=M1, reason="checksum differs"))
+    solo.step(CopyFailed(copy_id="m1/1.1", move_id=M1, reason="checksum differs"))
     solo.step(PeerLost(key=PEER))
     assert solo.view.blocks_quarantined == 0
 
@@ -208,7 +208,7 @@ def test_a_cancelled_request_lets_its_fetch_go() -> None:
     solo.step(RequestCancelled(request_id="r"))
     solo.fire("fetch", M1)
     assert solo.view.blocks_leased == 0
-    solo.step(AbortAcked(move_id=M1, peer=PEER))
+    solo.step(AbortAcked(move_id=M1, lease=1, peer=PEER))
     solo.assert_no_block_used()
 
 
@@ -272,3 +272,30 @@ def test_a_source_that_dies_amid_the_fetch_is_not_waited_for() -> None:
     fleet.run(100 * MS)
     fleet.assert_empty()
     assert key_of("b") in fleet.workers
+
+
+# ---- earlier lives of a fetch
+
+
+def granted_twice() -> Solo:
+    """Offer 2 is granted, of a fetch whose offer 1 both have forgotten."""
+    solo = asking()
+    offer(solo, number=2)
+    assert solo.ordered(OpenLease) == [OpenLease(move_id=M1, lease=2)]
+    return solo
+
+
+def test_an_ack_of_an_earlier_offer_frees_nothing() -> None:
+    solo = granted_twice()
+    assert solo.step(AbortAcked(move_id=M1, lease=1, peer=PEER)) == []
+    assert solo.view.blocks_leased == 9
+    solo.step(AbortAcked(move_id=M1, lease=2, peer=PEER))
+    assert (solo.view.blocks_leased, solo.view.blocks_quarantined) == (0, 0)
+
+
+def test_an_abort_of_an_earlier_offer_is_acknowledged_and_ends_nothing() -> None:
+    solo = granted_twice()
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="ended at the source"))
+    (acked,) = solo.sent(AbortAcked)
+    assert acked.lease == 1
+    assert solo.view.blocks_leased == 9

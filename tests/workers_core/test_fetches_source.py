@@ -111,7 +111,7 @@ def test_a_commit_is_reported_with_its_bytes_and_stages() -> None:
     solo = copying()
     for copy_id in COPIES:
         sent(solo, copy_id)
-    solo.step(MoveCommitted(move_id=M1, target=PEER, epoch=request_of("r", 1).epoch))
+    solo.step(MoveCommitted(move_id=M1, lease=1, target=PEER, epoch=request_of("r", 1).epoch))
     (ended,) = solo.sent(MoveEnded)
     report = ended.report
     assert (report.kind, report.outcome, report.blocks) == (MoveKind.FETCH, Stage.COMMITTED, 9)
@@ -121,7 +121,7 @@ def test_a_commit_is_reported_with_its_bytes_and_stages() -> None:
 
 def test_a_commit_that_overtakes_the_end_of_a_copy_waits_for_it() -> None:
     solo = copying(copy_blocks_max=16)
-    solo.step(MoveCommitted(move_id=M1, target=PEER, epoch=request_of("r", 1).epoch))
+    solo.step(MoveCommitted(move_id=M1, lease=1, target=PEER, epoch=request_of("r", 1).epoch))
     assert solo.sent(MoveEnded) == []
     sent(solo, COPIES[0])
     assert solo.sent(MoveEnded)[0].report.transfer_bytes == 900
@@ -156,7 +156,7 @@ def test_a_double_is_answered_and_copied_once() -> None:
 
 def test_an_abort_is_acked_when_no_copy_is_in_flight() -> None:
     solo = copying(copies_in_flight_max=1)
-    solo.step(MoveAborted(move_id=M1, peer=PEER, reason="late"))
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="late"))
     assert solo.sent(AbortAcked) == []
     assert solo.view.blocks_held == 4  # of the one copy under way
     ask(solo)
@@ -170,7 +170,7 @@ def test_an_abort_is_acked_when_no_copy_is_in_flight() -> None:
 def test_an_abort_before_the_grant_lets_all_blocks_go() -> None:
     solo = serving()
     ask(solo)
-    solo.step(MoveAborted(move_id=M1, peer=PEER, reason="late"))
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="late"))
     assert len(solo.sent(AbortAcked)) == 1
     solo.assert_no_block_used()
 
@@ -204,3 +204,31 @@ def test_a_dead_target_ends_the_fetch() -> None:
         sent(solo, copy_id)
     assert "is dead" in solo.sent(MoveEnded)[0].report.reason
     solo.assert_no_block_used()
+
+
+def test_words_about_an_earlier_offer_end_nothing_of_the_present_one() -> None:
+    solo = serving(ended_moves_max=1)
+    ask(solo)
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="given up"))
+    ask(solo, "m2")
+    solo.step(MoveAborted(move_id=MoveId("m2"), lease=2, peer=PEER, reason="given up"))
+    ask(solo)
+    (offered,) = solo.sent(FetchOffered)
+    assert offered.offer == 3
+    grant(solo, offer=3)
+    assert [copy.lease for copy in solo.copies] == [3, 3, 3]
+    solo.step(MoveCommitted(move_id=M1, lease=1, target=PEER, epoch=request_of("r", 1).epoch))
+    assert solo.sent(MoveEnded) == []
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="given up"))
+    assert solo.sent(MoveEnded) == []
+    (acked,) = solo.sent(AbortAcked)
+    assert acked.lease == 1
+
+
+def test_the_ack_of_a_forgotten_fetch_speaks_of_all_offers_so_far() -> None:
+    solo = serving()
+    ask(solo)
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=PEER, reason="given up"))
+    ask(solo, "m2")
+    ask(solo)
+    assert [acked.lease for acked in solo.sent(AbortAcked)] == [2]

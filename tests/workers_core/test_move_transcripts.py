@@ -40,13 +40,13 @@ def test_a_handoff_copies_while_prefill_computes() -> None:
         """
           10.00 a -> b: LeaseAsked(blocks=13)
           10.10 b -> a: LeaseOpened(blocks=13, present=0)
-          11.00 a: copy m1/0 layers 0-4 4 blocks
-          11.40 a (iteration): copy m1/1 layers 0-2 4 blocks
-          11.80 a (iteration): copy m1/2 layers 2-4 4 blocks
-          12.40 a (iteration): copy m1/3 layers 0-2 4 blocks
-          12.80 a (iteration): copy m1/4 layers 2-4 4 blocks
-          13.40 a (iteration): copy m1/5 layers 0-2 1 blocks
-          13.80 a (iteration): copy m1/6 layers 2-4 1 blocks
+          11.00 a: copy m1/1.0 layers 0-4 4 blocks
+          11.40 a (iteration): copy m1/1.1 layers 0-2 4 blocks
+          11.80 a (iteration): copy m1/1.2 layers 2-4 4 blocks
+          12.40 a (iteration): copy m1/1.3 layers 0-2 4 blocks
+          12.80 a (iteration): copy m1/1.4 layers 2-4 4 blocks
+          13.40 a (iteration): copy m1/1.5 layers 0-2 1 blocks
+          13.80 a (iteration): copy m1/1.6 layers 2-4 1 blocks
           14.00 a -> b: HandoverOffered(emitted=1, computed=50, copies=7)
           14.30 b -> a: MoveCommitted(epoch=0.1)
         """,
@@ -66,11 +66,11 @@ def test_a_migration_stops_the_source_for_the_last_blocks_only() -> None:
         """
           20.00 a -> b: LeaseAsked(blocks=15)
           20.10 b -> a: LeaseOpened(blocks=15, present=0)
-          20.20 a: copy m1/0 layers 0-4 4 blocks
-          20.20 a: copy m1/1 layers 0-4 4 blocks
-          20.20 a: copy m1/2 layers 0-4 4 blocks
-          20.20 a: copy m1/3 layers 0-4 2 blocks
-          21.00 a: copy m1/4 layers 0-4 1 blocks
+          20.20 a: copy m1/1.0 layers 0-4 4 blocks
+          20.20 a: copy m1/1.1 layers 0-4 4 blocks
+          20.20 a: copy m1/1.2 layers 0-4 4 blocks
+          20.20 a: copy m1/1.3 layers 0-4 2 blocks
+          21.00 a: copy m1/1.4 layers 0-4 1 blocks
           21.00 a -> b: HandoverOffered(emitted=8, computed=57, copies=5)
           21.50 b -> a: MoveCommitted(epoch=0.1)
         """,

@@ -64,7 +64,7 @@ def test_an_ask_repeated_later_asks_for_what_is_known_by_then() -> None:
 
 def test_a_refusal_ends_it() -> None:
     solo = reserving()
-    solo.step(LeaseRefused(move_id=M1, target=PEER, reason="full"))
+    solo.step(LeaseRefused(move_id=M1, lease=1, target=PEER, reason="full"))
     assert outcome(solo) == [("aborted", "full")]
     solo.iterate()
     assert solo.phase("r") == "decode"
@@ -119,7 +119,7 @@ def test_full_blocks_are_copied_in_order_and_in_bounded_pieces() -> None:
     solo = copying()
     copies = solo.copies
     assert [len(copy.source_blocks) for copy in copies] == [4, 4]
-    assert [copy.copy_id for copy in copies] == ["m1/0", "m1/1"]
+    assert [copy.copy_id for copy in copies] == ["m1/1.0", "m1/1.1"]
     assert [block for copy in copies for block in copy.target_blocks] == list(range(100, 108))
     assert {(copy.first_layer, copy.last_layer) for copy in copies} == {(0, 4)}
 
@@ -187,7 +187,7 @@ def test_the_source_does_not_stop_while_the_lease_is_too_small() -> None:
 
 def test_a_raise_that_is_refused_aborts() -> None:
     solo = copying()
-    solo.step(LeaseRefused(move_id=M1, target=PEER, reason="full"))
+    solo.step(LeaseRefused(move_id=M1, lease=1, target=PEER, reason="full"))
     assert outcome(solo) == [("aborted", "full")]
 
 
@@ -209,7 +209,7 @@ def test_each_end_of_a_copy_gives_the_others_more_time() -> None:
 
 def test_a_failed_copy_aborts() -> None:
     solo = copying()
-    solo.step(CopyFailed(copy_id="m1/0", move_id=M1, reason="cut"))
+    solo.step(CopyFailed(copy_id="m1/1.0", move_id=M1, reason="cut"))
     assert outcome(solo) == [("aborted", "copy failed: cut")]
 
 

@@ -46,7 +46,7 @@ def test_the_handover_copies_the_rest_and_names_every_copy() -> None:
     solo.iterate()
     assert [copy.target_blocks for copy in solo.copies] == [(108,)]
     offer = solo.sent(HandoverOffered)[0]
-    assert offer.copies == ("m1/0", "m1/1", "m1/2")
+    assert offer.copies == ("m1/1.0", "m1/1.1", "m1/1.2")
     assert (len(offer.emitted), offer.computed) == (4, 33)
     assert solo.ordered(RunIteration) == []
 
@@ -180,7 +180,7 @@ def test_the_targets_abort_in_the_handover_is_final() -> None:
 
 def test_a_copy_that_fails_in_the_handover_lets_the_source_run_on() -> None:
     solo = handing_over()
-    solo.step(CopyFailed(copy_id="m1/2", move_id=M1, reason="cut"))
+    solo.step(CopyFailed(copy_id="m1/1.2", move_id=M1, reason="cut"))
     assert solo.phase("r") == "decode"
     assert peer_words(solo) == ["MoveAborted"]
     solo.step(ACKED)
@@ -231,11 +231,11 @@ def test_words_of_another_worker_are_not_the_targets(stage: Callable[[], Solo]) 
     solo = stage()
     other = key_of("c")
     for event in (
-        LeaseOpened(move_id=M1, target=other, blocks=(1,) * 20, present=0),
-        LeaseRefused(move_id=M1, target=other, reason=""),
-        MoveCommitted(move_id=M1, target=other, epoch=Epoch(0, 1)),
-        MoveAborted(move_id=M1, peer=other, reason=""),
-        AbortAcked(move_id=M1, peer=other),
+        LeaseOpened(move_id=M1, lease=1, target=other, blocks=(1,) * 20, present=0),
+        LeaseRefused(move_id=M1, lease=1, target=other, reason=""),
+        MoveCommitted(move_id=M1, lease=1, target=other, epoch=Epoch(0, 1)),
+        MoveAborted(move_id=M1, lease=1, peer=other, reason=""),
+        AbortAcked(move_id=M1, lease=1, peer=other),
     ):
         assert solo.step(event) == []
 
@@ -249,19 +249,19 @@ def test_a_commit_that_was_never_offered_is_ignored(stage: Callable[[], Solo]) -
 
 def test_a_refusal_overtaken_by_the_handover_is_ignored() -> None:
     solo = handing_over()
-    assert solo.step(LeaseRefused(move_id=M1, target=PEER, reason="late")) == []
+    assert solo.step(LeaseRefused(move_id=M1, lease=1, target=PEER, reason="late")) == []
 
 
 def test_a_lease_that_opens_after_the_end_is_disowned() -> None:
     solo = reserving()
-    solo.step(LeaseRefused(move_id=M1, target=PEER, reason="full"))
+    solo.step(LeaseRefused(move_id=M1, lease=1, target=PEER, reason="full"))
     solo.open_lease()
     assert peer_words(solo) == ["MoveAborted", "AbortAcked"]
 
 
 def test_a_lease_that_opens_while_copies_end_is_not_acked_yet() -> None:
     solo = copying()
-    solo.step(CopyFailed(copy_id="m1/0", move_id=M1, reason="cut"))
+    solo.step(CopyFailed(copy_id="m1/1.0", move_id=M1, reason="cut"))
     solo.open_lease()
     assert peer_words(solo) == ["MoveAborted"]
 

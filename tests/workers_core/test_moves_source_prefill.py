@@ -141,7 +141,7 @@ def test_a_handoff_stops_with_its_first_token() -> None:
     assert solo.phase("r") == "handover"
     offer = solo.sent(HandoverOffered)[0]
     assert (len(offer.emitted), offer.computed) == (1, 40)
-    assert offer.copies == ("m1/0", "m1/1", "m1/2", "m1/3", "m1/4")
+    assert offer.copies == ("m1/1.0", "m1/1.1", "m1/1.2", "m1/1.3", "m1/1.4")
     assert [chunk.first_index for chunk in solo.chunks] == [0]
     assert solo.batch == {}
 

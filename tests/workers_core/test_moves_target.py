@@ -36,7 +36,7 @@ from target_stages import (
 
 def test_a_lease_sets_blocks_aside_and_names_them() -> None:
     solo = leasing()
-    assert solo.ordered(OpenLease) == [OpenLease(move_id=M1)]
+    assert solo.ordered(OpenLease) == [OpenLease(move_id=M1, lease=1)]
     opened = solo.sent(LeaseOpened)[0]
     assert (len(opened.blocks), opened.present, opened.target) == (5, 0, SELF)
     assert lent(solo) == (5, 0)
@@ -161,9 +161,9 @@ def test_a_refusal_is_not_remembered() -> None:
 def test_it_commits_when_every_named_copy_is_here() -> None:
     solo = offered()
     assert peer_words(solo) == []
-    land(solo, "m1/1")
+    land(solo, "m1/1.1")
     assert [event.epoch for event in solo.sent(MoveCommitted)] == [Epoch(0, 1)]
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
     assert solo.ordered(ClearTimer) == [ClearTimer(TimerKey("target_move", M1))]
     assert lent(solo) == (0, 0)
     assert solo.batch == {"r": 1}
@@ -172,9 +172,9 @@ def test_it_commits_when_every_named_copy_is_here() -> None:
 
 def test_landings_may_come_after_or_before_the_offer() -> None:
     solo = leasing()
-    land(solo, "m1/1")
-    land(solo, "m1/0")
-    solo.offer(1, 18, ("m1/0", "m1/1"))
+    land(solo, "m1/1.1")
+    land(solo, "m1/1.0")
+    solo.offer(1, 18, ("m1/1.0", "m1/1.1"))
     assert len(solo.sent(MoveCommitted)) == 1
 
 
@@ -194,8 +194,8 @@ def test_it_goes_on_at_the_next_number() -> None:
 
 def test_half_a_prefill_is_finished_here() -> None:
     solo = leasing()
-    land(solo, "m1/0")
-    solo.offer(0, 8, ("m1/0",))
+    land(solo, "m1/1.0")
+    solo.offer(0, 8, ("m1/1.0",))
     assert solo.phase("r") == "prefill"
     assert solo.running.chunks[0].start == 8
 
@@ -219,7 +219,7 @@ def test_committed_blocks_become_findable() -> None:
 
 def test_a_second_offer_changes_nothing() -> None:
     solo = offered()
-    assert solo.offer(1, 18, ("m1/0", "m1/1")) == []
+    assert solo.offer(1, 18, ("m1/1.0", "m1/1.1")) == []
 
 
 @pytest.mark.parametrize("word", ["ask", "offer", "abort"])
@@ -229,7 +229,7 @@ def test_a_committed_target_answers_anything_with_the_commit(word: str) -> None:
         case "ask":
             solo.ask_lease(REQUEST, 5)
         case "offer":
-            solo.offer(1, 18, ("m1/0", "m1/1"))
+            solo.offer(1, 18, ("m1/1.0", "m1/1.1"))
         case "abort":
             solo.step(ABORTED)
     assert peer_words(solo) == ["MoveCommitted"]
@@ -238,14 +238,14 @@ def test_a_committed_target_answers_anything_with_the_commit(word: str) -> None:
 def test_an_ack_after_the_commit_changes_nothing() -> None:
     solo = committed()
     assert solo.step(ACKED) == []
-    solo.offer(1, 18, ("m1/0", "m1/1"))
+    solo.offer(1, 18, ("m1/1.0", "m1/1.1"))
     assert peer_words(solo) == ["MoveCommitted"]
 
 
 def test_a_newer_attempt_that_came_meanwhile_wins() -> None:
     solo = offered()
     solo.step(RequestAssigned(request=replace(REQUEST, epoch=Epoch(1))))
-    land(solo, "m1/1")
+    land(solo, "m1/1.1")
     assert peer_words(solo) == ["MoveAborted"]
     assert solo.held("r").epoch == Epoch(1)
     assert lent(solo) == (0, 5)
@@ -263,8 +263,8 @@ def test_a_commit_while_an_iteration_runs_joins_the_next() -> None:
     solo = Solo()
     solo.assign("q", 5)
     solo.ask_lease(REQUEST, 5)
-    land(solo, "m1/0")
-    solo.offer(1, 18, ("m1/0",))
+    land(solo, "m1/1.0")
+    solo.offer(1, 18, ("m1/1.0",))
     assert solo.batch == {"q": 5}
     solo.iterate()
     assert solo.batch == {"q": 1, "r": 1}

@@ -36,7 +36,7 @@ from target_stages import (
 def test_the_lease_expires_without_progress() -> None:
     solo = leasing()
     solo.fire("target_move", M1, LIMITS.lease_ns)
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
     words = solo.sent(MoveAborted)
     assert [word.reason for word in words] == [f"no progress for {LIMITS.lease_ns} ns"]
     assert lent(solo) == (0, 5)
@@ -45,7 +45,7 @@ def test_the_lease_expires_without_progress() -> None:
 def test_landings_extend_the_lease() -> None:
     solo = leasing()
     solo.now_ns += LIMITS.lease_ns - 10_000
-    land(solo, "m1/0")
+    land(solo, "m1/1.0")
     landed_ns = solo.now_ns
     solo.fire("target_move", M1, 20_000)
     assert peer_words(solo) == []
@@ -63,7 +63,7 @@ def test_repeated_asks_do_not_extend_the_lease() -> None:
 def test_repeated_offers_do_not_extend_the_lease() -> None:
     solo = offered()
     solo.now_ns += LIMITS.lease_ns - 10_000
-    solo.offer(1, 18, ("m1/0", "m1/1"))
+    solo.offer(1, 18, ("m1/1.0", "m1/1.1"))
     solo.fire("target_move", M1, 20_000)
     assert peer_words(solo) == ["MoveAborted"]
 
@@ -72,7 +72,7 @@ def test_an_aborted_lease_is_quarantined_until_the_source_lets_go() -> None:
     solo = leasing()
     solo.step(ABORTED)
     assert peer_words(solo) == ["AbortAcked"]
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
     assert lent(solo) == (0, 5)
     for _ in range(3):
         solo.fire("target_move", M1, LIMITS.lease_ask_ns)
@@ -86,7 +86,7 @@ def test_an_aborted_lease_is_quarantined_until_the_source_lets_go() -> None:
 def test_a_landing_in_quarantine_is_ignored() -> None:
     solo = leasing()
     solo.step(ABORTED)
-    land(solo, "m1/0")
+    land(solo, "m1/1.0")
     assert solo.effects == []
 
 
@@ -94,7 +94,7 @@ def test_a_landing_in_quarantine_is_ignored() -> None:
 def test_an_ack_alone_is_an_abort(stage: Callable[[], Solo]) -> None:
     solo = stage()
     solo.step(ACKED)
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
     assert lent(solo) == (0, 0)
 
 
@@ -102,7 +102,7 @@ def test_an_ack_alone_is_an_abort(stage: Callable[[], Solo]) -> None:
 def test_a_dead_source_frees_the_lease_at_once(stage: Callable[[], Solo]) -> None:
     solo = stage()
     solo.step(PeerLost(key=PEER))
-    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1)]
+    assert solo.ordered(CloseLease) == [CloseLease(move_id=M1, lease=1)]
     assert lent(solo) == (0, 0)
 
 
@@ -190,8 +190,8 @@ def test_words_of_another_worker_are_not_the_sources() -> None:
     other = key_of("c")
     solo.ask_lease(REQUEST, 9, source=other)
     assert solo.effects == []
-    assert solo.step(AbortAcked(move_id=M1, peer=other)) == []
-    solo.step(MoveAborted(move_id=M1, peer=other, reason=""))
+    assert solo.step(AbortAcked(move_id=M1, lease=1, peer=other)) == []
+    solo.step(MoveAborted(move_id=M1, lease=1, peer=other, reason=""))
     assert lent(solo) == (5, 0)
 
 

@@ -84,15 +84,17 @@ def test_a_failed_copy_is_followed_by_a_rest_as_well() -> None:
 def test_two_migrations_share_the_pace_in_turns() -> None:
     solo = moving(names="rs")
     solo.open_lease(16, move_id="m-r")
-    served = [solo.copies[0].move_id]
-    solo.open_lease(16, move_id="m-s")
+    (copy,) = solo.copies
+    served = [copy]
+    solo.open_lease(16, move_id="m-s", lease=2)
     assert solo.ordered(CopyBlocks) == []
     for _ in range(3):
-        copy_id = f"{served[-1]}/{served.count(served[-1]) - 1}"
-        solo.step(CopySent(copy_id=copy_id, move_id=served[-1], transfer_bytes=200), 1 * MS)
+        copy = served[-1]
+        ended = CopySent(copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=200)
+        solo.step(ended, 1 * MS)
         solo.fire("pace", after_ns=5 * MS)
-        served.append(solo.copies[0].move_id)
-    assert served == ["m-r", "m-s", "m-r", "m-s"]
+        served += solo.copies
+    assert [copy.move_id for copy in served] == ["m-r", "m-s", "m-r", "m-s"]
 
 
 def test_a_draining_worker_rests_less() -> None:

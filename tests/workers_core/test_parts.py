@@ -21,7 +21,8 @@ PLAN = exchanges(5, 2, 4)  # 0-0, 0-1, 1-2, 1-3
 def copy_of(name: str) -> Copy:
     return Copy(
         copy_id=name,
-        move_id=MoveId("m#1"),  # ids of others may hold any character
+        move_id=MoveId("m#1"),
+        lease=1,  # ids of others may hold any character
         target=WorkerKey(WorkerId("b"), Incarnation(1)),
         first_layer=0,
         last_layer=2,

@@ -51,11 +51,11 @@ def test_a_commit_before_all_copies_landed(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_ack_while_copies_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     def aborted(self: Any, event: Any, now_ns: int) -> None:
-        move = self._of(event.move_id, event.peer)
+        move = self._of(event, event.peer)
         if move is not None and not move.ended:
             self._end_aborted(move, event.reason, now_ns)
         if move is not None:
-            self._letters.ack(move)
+            self._ack(move)
 
     monkeypatch.setattr(SourceMoves, "aborted", aborted)
     assert found()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from splitweave.proto.effects import CloseLease, OpenLease
 from splitweave.proto.ids import BlockId, Incarnation, MoveId, WorkerId, WorkerKey
 from splitweave.proto.move import Copy
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
@@ -25,6 +26,7 @@ SPEC = ModelSpec(
     ffn=64, vocab=9, context_tokens=99, rms_eps=1e-5, rope_theta=1e4,
 )  # fmt: skip
 MOVE = MoveId("m")
+OPEN, CLOSE = OpenLease(move_id=MOVE, lease=1), CloseLease(move_id=MOVE, lease=1)
 
 
 class Held:
@@ -109,6 +111,7 @@ def copy_of(
     return Copy(
         copy_id=name,
         move_id=move,
+        lease=1,
         target=WorkerKey(WorkerId("b"), Incarnation(1)),
         first_layer=layers[0],
         last_layer=layers[1],
@@ -122,7 +125,7 @@ def test_blocks_arrive_equal_in_their_order_and_no_other_block_changes(
 ) -> None:
     source, target = sides
     before = target.blocks.cache.tensor.clone()
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     source.send(copy_of([6, 0, 3], [1, 7, 2], layers=(1, 3)))
     size = 2 * 2 * 3 * KV_HEADS * BLOCK_TOKENS * HEAD_SIZE * 4
     (sent,), (landed,) = source.said(), target.said()
@@ -138,7 +141,7 @@ def test_bits_travel_as_they_are_also_of_nan_and_negative_zero(sides: tuple[Side
     source, target = sides
     words = source.blocks.cache.tensor.view(torch.int32)
     words.random_(-(2**31), 2**31 - 1, generator=torch.Generator().manual_seed(3))
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     source.send(copy_of(range(BLOCKS), range(BLOCKS)))
     assert isinstance(target.said()[0], BlocksLanded)
     assert torch.equal(target.blocks.cache.tensor.view(torch.int32), words)
@@ -147,7 +150,7 @@ def test_bits_travel_as_they_are_also_of_nan_and_negative_zero(sides: tuple[Side
 def test_many_copies_both_ways_at_once_all_land(sides: tuple[Side, Side]) -> None:
     source, target = sides
     for side in sides:
-        side.copier.open_lease(MOVE)
+        side.copier.open_lease(OPEN)
         side.blocks.cache.tensor[:, :, 4:] = 0
     expected = [side.blocks.cache.tensor[:, :, :4].clone() for side in (target, source)]
     for block in range(4):
@@ -164,7 +167,7 @@ def test_many_copies_both_ways_at_once_all_land(sides: tuple[Side, Side]) -> Non
 def test_a_landing_without_a_lease_writes_nothing(sides: tuple[Side, Side]) -> None:
     source, target = sides
     before = target.blocks.cache.tensor.clone()
-    target.copier.open_lease(MoveId("another"))
+    target.copier.open_lease(OpenLease(move_id=MoveId("another"), lease=1))
     source.send(copy_of([0], [0]))
     assert isinstance(source.said()[0], CopySent)
     target.said()
@@ -178,7 +181,7 @@ def test_blocks_that_there_are_not_are_a_failed_copy_and_touch_nothing(
 ) -> None:
     source, target = sides
     before = target.blocks.cache.tensor.clone()
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     source.send(copy_of(blocks, [0, 1]) if at == "source" else copy_of([0, 1], blocks))
     (failed,) = (source if at == "source" else target).said()
     assert isinstance(failed, CopyFailed)
@@ -193,10 +196,10 @@ def test_a_landing_announced_under_a_lease_and_ending_after_it_writes_nothing(
     source, target = sides
     source.held_back = Queue()
     before = target.blocks.cache.tensor.clone()
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     source.send(copy_of([0], [0]))
     header, copies = source.held_back.get(timeout=WAIT_S)
-    target.copier.close_lease(MOVE)
+    target.copier.close_lease(CLOSE)
     target.copier.land(header, copies)
     target.said()
     assert torch.equal(target.blocks.cache.tensor, before)
@@ -206,7 +209,7 @@ def test_closing_a_lease_waits_for_a_write_in_progress_and_for_no_later_one(
     sides: tuple[Side, Side],
 ) -> None:
     source, target = sides
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     target.blocks.go_on.clear()
     source.send(copy_of([0], [0], name="first"))
     source.send(copy_of([1], [1], name="second"))
@@ -215,7 +218,7 @@ def test_closing_a_lease_waits_for_a_write_in_progress_and_for_no_later_one(
     late = target.blocks.cache.tensor[:, :, 1].clone()
 
     def close() -> None:
-        target.copier.close_lease(MOVE)
+        target.copier.close_lease(CLOSE)
         closed.set()
 
     closer = threading.Thread(target=close)
@@ -237,9 +240,9 @@ def test_closing_one_lease_leaves_the_others_open(sides: tuple[Side, Side]) -> N
     source, target = sides
     other = MoveId("other")
     for move in (MOVE, other):
-        target.copier.open_lease(move)
-    target.copier.close_lease(MOVE)
-    target.copier.close_lease(MOVE)
+        target.copier.open_lease(OpenLease(move_id=move, lease=1))
+    target.copier.close_lease(CLOSE)
+    target.copier.close_lease(CLOSE)
     source.send(copy_of([2], [2], move=other))
     assert isinstance(target.said()[0], BlocksLanded)
     expected = source.blocks.cache.tensor[:, :, 2]
@@ -250,7 +253,7 @@ def test_a_gather_that_fails_is_a_failed_copy_of_that_name_and_the_next_one_goes
     sides: tuple[Side, Side],
 ) -> None:
     source, target = sides
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     source.blocks.error = RuntimeError("no such block")
     source.send(copy_of([0], [0], name="bad"))
     (failed,) = source.said()
@@ -269,7 +272,7 @@ def test_a_write_that_fails_is_a_failed_copy_at_the_target_and_no_landing(
     sides: tuple[Side, Side],
 ) -> None:
     source, target = sides
-    target.copier.open_lease(MOVE)
+    target.copier.open_lease(OPEN)
     target.blocks.error = RuntimeError("bad payload")
     source.send(copy_of([0], [0]))
     (failed,) = target.said()
@@ -360,3 +363,12 @@ def test_a_run_that_is_read_and_written_at_once_comes_and_goes_in_pieces() -> No
         assert written == []
         run.scatter(start, piece)
     assert torch.equal(written[0], data)
+
+
+def test_a_copy_for_an_earlier_lease_of_its_move_writes_nothing(sides: tuple[Side, Side]) -> None:
+    source, target = sides
+    before = target.blocks.cache.tensor.clone()
+    target.copier.open_lease(OpenLease(move_id=MOVE, lease=2))
+    source.send(copy_of([0], [0]))
+    target.said()
+    assert torch.equal(target.blocks.cache.tensor, before)

@@ -29,6 +29,7 @@ def copy_of(first: int, last: int, blocks: Sequence[int] = (0,), name: str = "")
     return Copy(
         copy_id=name or f"{first}-{last}",
         move_id=MoveId("m"),
+        lease=1,
         target=WorkerKey(WorkerId("b"), Incarnation(1)),
         first_layer=first,
         last_layer=last,

@@ -124,8 +124,9 @@ class CopyDesk:
 
     def _copy(self, move: SourceMove, first: int, last: int, layers: _Layers) -> Copy:
         copy = Copy(
-            copy_id=f"{move.order.move_id}/{len(move.copies)}",
+            copy_id=f"{move.order.move_id}/{move.lease}.{len(move.copies)}",
             move_id=move.order.move_id,
+            lease=move.lease,
             target=move.target,
             first_layer=layers.first,
             last_layer=layers.last,

@@ -68,6 +68,11 @@ class SourceFetch:
         return tuple(block for copy in self.copies[self.issued :] for block in copy.source_blocks)
 
     @property
+    def lease(self) -> int:
+        """The number of what it has offered: a grant, and each copy, is for that."""
+        return self.offer.offer
+
+    @property
     def ended(self) -> bool:
         return self.stage in (Stage.COMMITTED, Stage.ABORTED)
 
@@ -103,12 +108,12 @@ class SourceFetches:
         fetch = self.fetches.get(event.move_id)
         if fetch is not None:
             if fetch.ended:
-                self._abort_letter(event.move_id, event.target, fetch.reason)
+                self._abort(fetch, fetch.reason)
             else:
                 self._out.to_worker(event.target, fetch.offer)
         elif event.move_id in self._ended:
-            self._abort_letter(event.move_id, event.target, "ended at the source")
-            self._ack(event.move_id, event.target)
+            # Whatever was offered so far: none of it is copied.
+            self._disown(event.move_id, self._offers, event.target)
         else:
             self._begin(event, now_ns)
 
@@ -116,8 +121,7 @@ class SourceFetches:
         """Blocks are leased there: copies them. A grant for no offer of now is refused."""
         fetch = self._of(event.move_id, event.target)
         if fetch is None:
-            self._abort_letter(event.move_id, event.target, "ended at the source")
-            self._ack(event.move_id, event.target)
+            self._disown(event.move_id, event.offer, event.target)
         elif fetch.stage is Stage.RESERVE and fetch.offer.offer == event.offer:
             fetch.stage = advance(fetch.stage, Stage.COPY)
             fetch.granted_ns = now_ns
@@ -127,14 +131,19 @@ class SourceFetches:
     def committed(self, event: MoveCommitted, now_ns: int) -> None:
         """The target has it all."""
         fetch = self._of(event.move_id, event.target)
-        copied = fetch is not None and fetch.stage in (Stage.COPY, Stage.HANDOVER)
-        if fetch is not None and copied:
+        if fetch is None or fetch.lease != event.lease:
+            return
+        if fetch.stage in (Stage.COPY, Stage.HANDOVER):
             self._finish(fetch, Stage.COMMITTED, "", now_ns)
 
     def aborted(self, event: MoveAborted, now_ns: int) -> None:
         """The target has given up."""
         fetch = self._of(event.move_id, event.peer)
-        if fetch is not None and not fetch.ended:
+        if fetch is None:
+            return
+        if fetch.lease != event.lease:  # an earlier life of the fetch: it copies nothing any more
+            self._ack(event.move_id, event.lease, event.peer)
+        elif not fetch.ended:
             self._finish(fetch, Stage.ABORTED, event.reason, now_ns)
 
     def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
@@ -168,7 +177,7 @@ class SourceFetches:
             self._settle(fetch)
         else:
             reason = f"copy failed: {event.reason}"
-            self._abort_letter(event.move_id, fetch.asked.target, reason)
+            self._abort(fetch, reason)
             self._finish(fetch, Stage.ABORTED, reason, now_ns)
 
     def tick(self, move_id: MoveId, now_ns: int) -> None:
@@ -177,7 +186,7 @@ class SourceFetches:
         if fetch is None or fetch.ended:
             return
         if now_ns - fetch.began_ns >= 2 * self._limits.fetch_ns:
-            self._abort_letter(move_id, fetch.asked.target, "no answer")
+            self._abort(fetch, "no answer")
             self._finish(fetch, Stage.ABORTED, "no answer", now_ns)
             return
         fetch.repeats += 1
@@ -214,6 +223,7 @@ class SourceFetches:
             Copy(
                 copy_id=copy_id,
                 move_id=fetch.asked.move_id,
+                lease=fetch.lease,
                 target=fetch.asked.target,
                 first_layer=0,
                 last_layer=self._model.layers,
@@ -240,12 +250,19 @@ class SourceFetches:
 
     # ---- letters
 
-    def _abort_letter(self, move_id: MoveId, target: WorkerKey, reason: str) -> None:
-        aborted = MoveAborted(move_id=move_id, peer=self._key, reason=reason)
+    def _abort(self, fetch: SourceFetch, reason: str) -> None:
+        move_id, target = fetch.asked.move_id, fetch.asked.target
+        aborted = MoveAborted(move_id=move_id, lease=fetch.lease, peer=self._key, reason=reason)
         self._out.to_worker(target, aborted)
 
-    def _ack(self, move_id: MoveId, target: WorkerKey) -> None:
-        self._out.to_worker(target, AbortAcked(move_id=move_id, peer=self._key))
+    def _disown(self, move_id: MoveId, lease: int, target: WorkerKey) -> None:
+        reason = "ended at the source"
+        aborted = MoveAborted(move_id=move_id, lease=lease, peer=self._key, reason=reason)
+        self._out.to_worker(target, aborted)
+        self._ack(move_id, lease, target)
+
+    def _ack(self, move_id: MoveId, lease: int, target: WorkerKey) -> None:
+        self._out.to_worker(target, AbortAcked(move_id=move_id, lease=lease, peer=self._key))
 
     # ---- ends
 
@@ -266,7 +283,7 @@ class SourceFetches:
         del self.fetches[fetch.asked.move_id]
         self._ended.add(fetch.asked.move_id)
         if fetch.stage is Stage.ABORTED:
-            self._ack(fetch.asked.move_id, fetch.asked.target)
+            self._ack(fetch.asked.move_id, fetch.lease, fetch.asked.target)
         report = self._report(fetch)
         self._out.to_controller(MoveEnded(report=report))
         self._out.to_gateway(fetch.asked.gateway_id, MoveReported(report=report))

@@ -27,7 +27,7 @@ from ...proto.worker_events import (
     FetchRefused,
     MoveAborted,
 )
-from .letters import TargetLetters
+from .letters import Lease, TargetLetters
 from .limits import WorkerLimits
 from .memory import EndedMoves
 from .outbox import Outbox
@@ -50,6 +50,12 @@ class TargetFetch:
     stage: Stage = Stage.RESERVE
     landed: dict[str, None] = field(default_factory=dict)
     offer: FetchOffered | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """Of what it has granted; number 0 before."""
+        number = 0 if self.offer is None else self.offer.offer
+        return Lease(self.plan.move_id, number, self.plan.source)
 
     @property
     def open(self) -> bool:
@@ -113,21 +119,22 @@ class TargetFetches:
     def offered(self, event: FetchOffered, now_ns: int) -> None:
         """The source holds some of it: leases blocks for that, and grants them."""
         fetch = self._of(event.move_id, event.source)
+        lease = Lease(event.move_id, event.offer, event.source)
         if fetch is None:
-            self._repeat_end(event.move_id, event.source)
+            self._repeat_end(lease)
         elif not fetch.open:
-            self._letters.aborted(event.move_id, event.source, "the lease is closed")
+            self._letters.aborted(lease, "the lease is closed")
         elif fetch.offer is not None:
             if fetch.offer.offer == event.offer:
                 self._grant(fetch, event)
         elif not self._scheduler.lendable(event.blocks):
-            self._letters.aborted(event.move_id, event.source, "no blocks are available")
+            self._letters.aborted(lease, "no blocks are available")
             self._close(fetch, now_ns)
         else:
             fetch.offer = event
             fetch.leased = self._blocks.lease(event.blocks)
             fetch.stage = advance(fetch.stage, Stage.COPY)
-            self._out.put(OpenLease(move_id=event.move_id))
+            self._out.put(OpenLease(move_id=event.move_id, lease=event.offer))
             self._grant(fetch, event)
 
     def refused(self, event: FetchRefused, now_ns: int) -> None:
@@ -140,13 +147,17 @@ class TargetFetches:
         """The source gives up."""
         fetch = self._of(event.move_id, event.peer)
         if fetch is not None:
-            self._close(fetch, now_ns)
-            self._letters.acked(event.move_id, event.peer)
+            if fetch.lease.number <= event.lease:
+                self._close(fetch, now_ns)
+            self._letters.acked(Lease(event.move_id, event.lease, event.peer))
 
     def acked(self, event: AbortAcked, now_ns: int) -> None:
-        """The source has no copy in flight and starts none: the blocks are ours again."""
+        """The source has no copy in flight and starts none: the blocks are ours again.
+
+        Unless that was said of an earlier offer: what was granted since may fly.
+        """
         fetch = self._of(event.move_id, event.peer)
-        if fetch is not None:
+        if fetch is not None and fetch.lease.number <= event.lease:
             self._close(fetch, now_ns)
             self._absolve(fetch)
 
@@ -175,8 +186,7 @@ class TargetFetches:
         fetch = self.fetches[event.move_id]
         if fetch.open:
             self._close(fetch, now_ns)
-            source = fetch.plan.source
-            self._letters.aborted(event.move_id, source, f"copy failed: {event.reason}")
+            self._letters.aborted(fetch.lease, f"copy failed: {event.reason}")
 
     def tick(self, move_id: MoveId, now_ns: int) -> None:
         """Repeats what got no answer; gives up what takes too long, or is not wanted."""
@@ -187,7 +197,7 @@ class TargetFetches:
         if fetch.open and (late or fetch.sequence.gone):
             self._close(fetch, now_ns)
         if not fetch.open:
-            self._letters.aborted(move_id, fetch.plan.source, "given up by the target")
+            self._letters.aborted(fetch.lease, "given up by the target")
         elif fetch.offer is None:
             self._ask(fetch)
         else:
@@ -223,8 +233,8 @@ class TargetFetches:
         sequence.arriving = ""
         self._blocks.release(fetch.hits)
         self._blocks.release(fetch.leased)
-        self._out.put(CloseLease(move_id=fetch.plan.move_id))
-        self._letters.committed(fetch.plan.move_id, fetch.plan.source, sequence.epoch)
+        self._close_lease(fetch)
+        self._letters.committed(fetch.lease, sequence.epoch)
         self._end(fetch, committed=True)
 
     # ---- ends
@@ -237,7 +247,7 @@ class TargetFetches:
         if not fetch.open:
             return
         if fetch.offer is not None:
-            self._out.put(CloseLease(move_id=fetch.plan.move_id))
+            self._close_lease(fetch)
         fetch.stage = advance(fetch.stage, Stage.ABORTED)
         self._blocks.release(fetch.hits)
         self._blocks.quarantine(fetch.leased)
@@ -259,13 +269,17 @@ class TargetFetches:
         self._ended.add(move_id, fetch.sequence.epoch if committed else None)
         self._out.clear_timer(TimerKey(TIMER, move_id))
 
-    def _repeat_end(self, move_id: MoveId, source: WorkerKey) -> None:
-        epoch = self._ended.committed(move_id)
+    def _close_lease(self, fetch: TargetFetch) -> None:
+        lease = fetch.lease
+        self._out.put(CloseLease(move_id=lease.move_id, lease=lease.number))
+
+    def _repeat_end(self, lease: Lease) -> None:
+        epoch = self._ended.committed(lease.move_id)
         if epoch is not None:
-            self._letters.committed(move_id, source, epoch)
+            self._letters.committed(lease, epoch)
         else:
-            self._ended.add(move_id)
-            self._letters.aborted(move_id, source, "no such lease")
+            self._ended.add(lease.move_id)
+            self._letters.aborted(lease, "no such lease")
 
     def _of(self, move_id: MoveId, source: WorkerKey) -> TargetFetch | None:
         fetch = self.fetches.get(move_id)

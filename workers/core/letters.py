@@ -1,6 +1,7 @@
 """What the two sides of a move say to each other; who decides it is elsewhere."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from ...proto.ids import BlockId, Epoch, MoveId, WorkerKey
 from ...proto.worker_events import (
@@ -21,6 +22,14 @@ from .outbox import Outbox
 from .source_move import SourceMove
 
 
+class Lease(NamedTuple):
+    """One lease of a move (of a fetch: one offer), and the move's source."""
+
+    move_id: MoveId
+    number: int
+    source: WorkerKey
+
+
 class SourceLetters:
     """A source's words to the targets of its moves."""
 
@@ -36,6 +45,7 @@ class SourceLetters:
         emitted = tuple([token.token_id for token in sequence.outputs])
         asked = LeaseAsked(
             move_id=move.order.move_id,
+            lease=move.lease,
             kind=move.order.kind,
             source=self._key,
             request=replace(sequence.request, emitted=emitted, epoch=sequence.epoch),
@@ -48,6 +58,7 @@ class SourceLetters:
         """All that the target needs to go on, once every copy is there."""
         offered = HandoverOffered(
             move_id=move.order.move_id,
+            lease=move.lease,
             source=self._key,
             emitted=tuple(move.sequence.outputs),
             computed=move.sequence.computed,
@@ -58,18 +69,25 @@ class SourceLetters:
 
     def abort(self, move: SourceMove, reason: str) -> None:
         """The source gives up, or asks for the outcome after a handover."""
-        aborted = MoveAborted(move_id=move.order.move_id, peer=self._key, reason=reason)
+        aborted = MoveAborted(
+            move_id=move.order.move_id, lease=move.lease, peer=self._key, reason=reason
+        )
         self._out.to_worker(move.target, aborted)
 
-    def ack(self, move: SourceMove) -> None:
-        """No copy of the move is in flight, and none will start."""
-        self._out.to_worker(move.target, AbortAcked(move_id=move.order.move_id, peer=self._key))
+    def ack(self, move_id: MoveId, lease: int, target: WorkerKey) -> None:
+        """No copy for that lease is in flight, and none will start."""
+        self._out.to_worker(target, AbortAcked(move_id=move_id, lease=lease, peer=self._key))
 
-    def disown(self, move_id: MoveId, target: WorkerKey) -> None:
-        """A lease for a move that has ended here and has no copy in flight."""
-        aborted = MoveAborted(move_id=move_id, peer=self._key, reason="ended at the source")
-        self._out.to_worker(target, aborted)
-        self._out.to_worker(target, AbortAcked(move_id=move_id, peer=self._key))
+    def disown(self, opened: LeaseOpened) -> None:
+        """A lease for a move, or for a life of one, that has ended here and copies nothing."""
+        aborted = MoveAborted(
+            move_id=opened.move_id,
+            lease=opened.lease,
+            peer=self._key,
+            reason="ended at the source",
+        )
+        self._out.to_worker(opened.target, aborted)
+        self.ack(opened.move_id, opened.lease, opened.target)
 
 
 class TargetLetters:
@@ -79,31 +97,42 @@ class TargetLetters:
         self._key = key
         self._out = out
 
-    def opened(
-        self, move_id: MoveId, source: WorkerKey, blocks: tuple[BlockId, ...], present: int
-    ) -> None:
+    def opened(self, lease: Lease, blocks: tuple[BlockId, ...], present: int) -> None:
         """The block table of the lease as it is now."""
-        opened = LeaseOpened(move_id=move_id, target=self._key, blocks=blocks, present=present)
-        self._out.to_worker(source, opened)
+        opened = LeaseOpened(
+            move_id=lease.move_id,
+            lease=lease.number,
+            target=self._key,
+            blocks=blocks,
+            present=present,
+        )
+        self._out.to_worker(lease.source, opened)
 
-    def refused(self, move_id: MoveId, source: WorkerKey, reason: str) -> None:
+    def refused(self, lease: Lease, reason: str) -> None:
         """No lease, or no more of it."""
-        refused = LeaseRefused(move_id=move_id, target=self._key, reason=reason)
-        self._out.to_worker(source, refused)
+        refused = LeaseRefused(
+            move_id=lease.move_id, lease=lease.number, target=self._key, reason=reason
+        )
+        self._out.to_worker(lease.source, refused)
 
-    def aborted(self, move_id: MoveId, source: WorkerKey, reason: str) -> None:
+    def aborted(self, lease: Lease, reason: str) -> None:
         """The lease is closed; the source shall say when it has let go."""
-        aborted = MoveAborted(move_id=move_id, peer=self._key, reason=reason)
-        self._out.to_worker(source, aborted)
+        aborted = MoveAborted(
+            move_id=lease.move_id, lease=lease.number, peer=self._key, reason=reason
+        )
+        self._out.to_worker(lease.source, aborted)
 
-    def acked(self, move_id: MoveId, source: WorkerKey) -> None:
+    def acked(self, lease: Lease) -> None:
         """The abort was heard, and nothing was committed."""
-        self._out.to_worker(source, AbortAcked(move_id=move_id, peer=self._key))
+        acked = AbortAcked(move_id=lease.move_id, lease=lease.number, peer=self._key)
+        self._out.to_worker(lease.source, acked)
 
-    def committed(self, move_id: MoveId, source: WorkerKey, epoch: Epoch) -> None:
+    def committed(self, lease: Lease, epoch: Epoch) -> None:
         """The request runs here."""
-        committed = MoveCommitted(move_id=move_id, target=self._key, epoch=epoch)
-        self._out.to_worker(source, committed)
+        committed = MoveCommitted(
+            move_id=lease.move_id, lease=lease.number, target=self._key, epoch=epoch
+        )
+        self._out.to_worker(lease.source, committed)
 
 
 def sender(event: PeerEvent) -> WorkerKey:

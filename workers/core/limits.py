@@ -41,7 +41,8 @@ class WorkerLimits:
     lease_ns: a target gives up a move without progress for this long, > 0. Shorter
         than an iteration: moves abort while the source computes.
     lease_ask_ns: a source asks, offers and aborts again after this long, > 0.
-    lease_asks_max: unanswered asks before a source gives up, >= 1.
+    lease_asks_max: unanswered asks before a source gives up, and repeats of an abort that
+        its target does not answer, >= 1.
     copy_ns: a source gives up when no copy in flight ends for this long, > 0.
     fetch_ns: a waiting request gives up the fetch of its prefix after this long and
         computes it, > 0. High: a lost peer is a long wait. Low: long prefixes never come.
@@ -65,9 +66,8 @@ class WorkerLimits:
     copies_in_flight_max: copies of one move under way before it waits, >= 1.
     moves_max: leases open at once, and migrations open at once as a source, >= 1.
     ended_moves_max: ended moves remembered for late messages, least recent forgotten
-        first, >= 1. Low: a late message may open a lease that only its expiry closes, or
-        an ack of a move's forgotten life free blocks that its next one still writes to.
-        Should outnumber the moves that can end while a letter is under way.
+        first, >= 1; so many aborts at most are said again until they are heard. Low: a late
+        message may begin a move anew, or open a lease that the source must disown.
     resend_ns: time between repeats of a finished request's last chunk, > 0.
     resends_max: repeats before a finished request is forgotten, >= 0.
     finished_max: finished requests that wait for their ack, >= 1; the oldest go first.

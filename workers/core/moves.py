@@ -18,13 +18,13 @@ from ...proto.worker_events import (
     MoveCommitted,
     PeerEvent,
 )
-from . import moves_source, moves_target
+from . import moves_source, moves_target, unheard
 from .halves import Half, OpenHalf, open_halves, over
 from .memory import EndedMoves
 from .moves_source import SourceMoves
 from .moves_target import TargetMoves
 
-MOVE_TIMERS = (moves_source.TIMER, moves_target.TIMER)
+MOVE_TIMERS = (moves_source.TIMER, moves_target.TIMER, unheard.TIMER)
 
 
 class Moves:
@@ -38,6 +38,8 @@ class Moves:
     def hear(self, event: PeerEvent, now_ns: int) -> None:
         """A peer speaks about a move."""
         sources, targets = self._sources, self._targets
+        if isinstance(event, MoveAborted | AbortAcked | MoveCommitted):
+            sources.unheard.heard(event)
         match event:
             case LeaseAsked():
                 targets.asked(event, now_ns)
@@ -74,8 +76,12 @@ class Moves:
 
     def tick(self, kind: str, move_id: MoveId, now_ns: int) -> None:
         """One of `MOVE_TIMERS`."""
-        half = self._sources if kind == moves_source.TIMER else self._targets
-        half.tick(move_id, now_ns)
+        if kind == moves_source.TIMER:
+            self._sources.tick(move_id, now_ns)
+        elif kind == moves_target.TIMER:
+            self._targets.tick(move_id, now_ns)
+        else:
+            self._sources.unheard.tick(move_id, now_ns)
 
     def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
         """That incarnation is dead."""

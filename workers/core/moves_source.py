@@ -33,8 +33,10 @@ from .pace import Pace
 from .scheduler import Entry
 from .sequence import Sequence
 from .source_move import SourceMove, refusal
+from .unheard import UnheardAborts
 
 TIMER = "source_move"
+TargetWord = LeaseRefused | MoveCommitted | AbortAcked
 
 
 class SourceMoves:
@@ -56,8 +58,10 @@ class SourceMoves:
         self._ended = ended
         self._out = out
         self._letters = SourceLetters(key, out)
+        self.unheard = UnheardAborts(limits, self._letters, out)
         self.pace = Pace(limits, holdings, copies, out)
         self.moves: dict[MoveId, SourceMove] = {}
+        self._leases = 0
 
     # ---- beginnings
 
@@ -100,6 +104,8 @@ class SourceMoves:
         move = self.moves[sequence.move_id]
         if move.asked_ns is None:
             move.asked_ns = now_ns
+            self._leases += 1
+            move.lease = self._leases
             self._letters.ask(move)
             self._set_timer(move, now_ns)
 
@@ -108,8 +114,8 @@ class SourceMoves:
     def opened(self, event: LeaseOpened, now_ns: int) -> None:
         """The lease is open, or raised."""
         move = self.moves.get(event.move_id)
-        if move is None:
-            self._letters.disown(event.move_id, event.target)
+        if move is None or move.lease != event.lease:
+            self._letters.disown(event)
         elif move.target == event.target:
             if move.ended or move.abandoned:
                 self._letters.abort(move, move.reason or move.abandoned)
@@ -120,13 +126,13 @@ class SourceMoves:
 
     def refused(self, event: LeaseRefused, now_ns: int) -> None:
         """No lease, or no more of it. A refusal overtaken by the handover means nothing."""
-        move = self._of(event.move_id, event.target)
+        move = self._of(event, event.target)
         if move is not None and move.stage in (Stage.RESERVE, Stage.COPY):
             self._abort(move, event.reason, now_ns)
 
     def committed(self, event: MoveCommitted, now_ns: int) -> None:
         """The target runs the request: it is dropped here, whether it ran on or not."""
-        move = self._of(event.move_id, event.target)
+        move = self._of(event, event.target)
         if move is None or move.stage is not Stage.HANDOVER:
             return
         move.end(Stage.COMMITTED, "", now_ns)
@@ -139,17 +145,19 @@ class SourceMoves:
 
     def aborted(self, event: MoveAborted, now_ns: int) -> None:
         """The target has given up, and has not committed."""
-        move = self._of(event.move_id, event.peer)
-        if move is None:
+        move = self.moves[event.move_id]
+        if move.target != event.peer:
             return
-        if not move.ended:
+        if move.lease != event.lease:  # an earlier life of the move: it copies nothing any more
+            self._letters.ack(event.move_id, event.lease, event.peer)
+        elif not move.ended:
             self._end_aborted(move, event.reason, now_ns)
         elif not move.in_flight:
-            self._letters.ack(move)
+            self._ack(move)
 
     def acked(self, event: AbortAcked, now_ns: int) -> None:
         """The target has heard of the abort, and has not committed."""
-        move = self._of(event.move_id, event.peer)
+        move = self._of(event, event.peer)
         if move is not None and move.abandoned and not move.ended:
             self._end_aborted(move, move.abandoned, now_ns)
 
@@ -158,6 +166,7 @@ class SourceMoves:
         for move in list(self.moves.values()):
             if key.covers(move.target) and not move.ended:
                 self._end_aborted(move, move.abandoned or f"target {key} is dead", now_ns)
+        self.unheard.peer_lost(key)
 
     def knows(self, move_id: MoveId) -> bool:
         return move_id in self.moves
@@ -281,9 +290,9 @@ class SourceMoves:
             move.repeats += 1
             self._letters.abort(move, move.abandoned)
             if move.sequence.gone or move.sequence.phase is Phase.FINISHED:
-                # Nobody here runs it: what became of the move changes nothing. A target
-                # that does not hear of this closes the lease when it expires.
+                # Nobody here runs it: what became of the move changes nothing.
                 self._end_aborted(move, move.abandoned, now_ns)
+                self.unheard.add(move, now_ns)
         elif now_ns - (move.stopped_ns or now_ns) >= self._limits.handover_ns:
             self._abort(move, f"no commit for {self._limits.handover_ns} ns", now_ns)
         else:
@@ -301,8 +310,10 @@ class SourceMoves:
         if move.stage is Stage.HANDOVER:
             move.abandoned = reason
             self._holdings.resume(move.sequence)
-        else:
-            self._end_aborted(move, reason, now_ns)
+            return
+        self._end_aborted(move, reason, now_ns)
+        if move.asked_ns is not None:
+            self.unheard.add(move, now_ns)
 
     def _end_aborted(self, move: SourceMove, reason: str, now_ns: int) -> None:
         if move.sequence.phase is Phase.HANDOVER and not move.sequence.gone:
@@ -328,7 +339,7 @@ class SourceMoves:
         if move.stage is Stage.COMMITTED:
             self._report(move)
         elif move.asked_ns is not None:
-            self._letters.ack(move)
+            self._ack(move)
 
     def _report(self, move: SourceMove) -> None:
         sequence = move.sequence
@@ -338,9 +349,14 @@ class SourceMoves:
         self._out.to_controller(MoveEnded(report=report))
         self._out.to_gateway(sequence.request.gateway_id, MoveReported(report=report))
 
-    def _of(self, move_id: MoveId, target: WorkerKey) -> SourceMove | None:
-        move = self.moves.get(move_id)
-        return move if move is not None and move.target == target else None
+    def _ack(self, move: SourceMove) -> None:
+        self._letters.ack(move.order.move_id, move.lease, move.target)
+
+    def _of(self, event: TargetWord, target: WorkerKey) -> SourceMove | None:
+        """The move that a word is about; None if it is over, or in another life of its own."""
+        move = self.moves.get(event.move_id)
+        meant = move is not None and (move.target, move.lease) == (target, event.lease)
+        return move if meant else None
 
     def _set_timer(self, move: SourceMove, now_ns: int) -> None:
         self._out.set_timer(_timer(move), now_ns + self._limits.lease_ask_ns)
@@ -362,6 +378,7 @@ class SourceMoves:
             if sequence.phase is Phase.HANDOVER:
                 assert request_id in stopped, f"{request_id} is stopped without a move"
         self._copies.check()
+        self.unheard.check()
 
     def blocks_in_flight(self) -> list[BlockId]:
         return list(self._copies.all_blocks())

@@ -26,7 +26,7 @@ from ...proto.worker_events import (
     MoveAborted,
 )
 from .holdings import Holdings
-from .letters import TargetLetters
+from .letters import Lease, TargetLetters
 from .limits import WorkerLimits
 from .memory import EndedMoves
 from .outbox import Outbox
@@ -41,8 +41,7 @@ TIMER = "target_move"
 class TargetMove:
     """The target's half of one move. `hits + leased` is the block table."""
 
-    move_id: MoveId
-    source: WorkerKey
+    lease: Lease
     request: Request
     hits: tuple[BlockId, ...]
     leased: tuple[BlockId, ...]
@@ -52,12 +51,24 @@ class TargetMove:
     offer: HandoverOffered | None = None
 
     @property
+    def move_id(self) -> MoveId:
+        return self.lease.move_id
+
+    @property
+    def source(self) -> WorkerKey:
+        return self.lease.source
+
+    @property
     def table(self) -> tuple[BlockId, ...]:
         return self.hits + self.leased
 
     @property
     def open(self) -> bool:
         return self.stage in (Stage.COPY, Stage.HANDOVER)
+
+    def covered_by(self, event: MoveAborted | AbortAcked) -> bool:
+        """Whether the source speaks of this lease: of it, or of a later one of the move."""
+        return self.source == event.peer and self.lease.number <= event.lease
 
     @property
     def complete(self) -> bool:
@@ -97,24 +108,30 @@ class TargetMoves:
 
     def asked(self, event: LeaseAsked, now_ns: int) -> None:
         """Opens or raises a lease, or says again what became of it."""
-        move = self.moves.get(event.move_id)
+        move = self._meant(event, now_ns)
+        lease = _lease_of(event)
         if move is None and event.move_id in self._ended:
-            self._repeat_end(event.move_id, event.source)
+            self._repeat_end(lease)
         elif move is None:
             self._open(event, now_ns)
+        elif move.lease != lease:
+            return
         elif not move.open:
-            self._letters.aborted(move.move_id, move.source, "the lease is closed")
-        elif move.source == event.source:
+            self._letters.aborted(lease, "the lease is closed")
+        else:
             self._raise(move, event.blocks, now_ns)
 
     def offered(self, event: HandoverOffered, now_ns: int) -> None:
         """The source has stopped; commits if every copy is here."""
-        move = self.moves.get(event.move_id)
+        move = self._meant(event, now_ns)
+        lease = _lease_of(event)
         if move is None:
-            self._repeat_end(event.move_id, event.source)
+            self._repeat_end(lease)
+        elif move.lease != lease:
+            return
         elif not move.open:
-            self._letters.aborted(move.move_id, move.source, "the lease is closed")
-        elif move.source == event.source:
+            self._letters.aborted(lease, "the lease is closed")
+        else:
             if move.stage is Stage.COPY:
                 move.stage = advance(move.stage, Stage.HANDOVER)
                 move.offer = event
@@ -124,33 +141,33 @@ class TargetMoves:
     def aborted(self, event: MoveAborted, now_ns: int) -> None:
         """The source gives up (or does not know the move)."""
         move = self.moves.get(event.move_id)
+        lease = Lease(event.move_id, event.lease, event.peer)
         epoch = self._ended.committed(event.move_id)
         if epoch is not None:
-            self._letters.committed(event.move_id, event.peer, epoch)
+            self._letters.committed(lease, epoch)
             return
         if move is None:
             self._ended.add(event.move_id)
-        elif move.source == event.peer and move.open:
+        elif move.open and move.covered_by(event):
             self._close(move, now_ns)
-        self._letters.acked(event.move_id, event.peer)
+        self._letters.acked(lease)
 
     def acked(self, event: AbortAcked, now_ns: int) -> None:
-        """The source has no copy in flight and starts none: the blocks are ours again."""
+        """The source has no copy in flight and starts none: the blocks are ours again.
+
+        Unless that was said of an earlier life of the move: this one's copies may fly.
+        """
         move = self.moves.get(event.move_id)
         if move is None:
             self._ended.add(event.move_id)
-        elif move.source == event.peer:
-            if move.open:
-                self._close(move, now_ns)
-            self._forget(move)
+        elif move.covered_by(event):
+            self._let_go(move, now_ns)
 
     def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
         """Nothing of a dead source can land any more."""
         for move in list(self.moves.values()):
             if key.covers(move.source):
-                if move.open:
-                    self._close(move, now_ns)
-                self._forget(move)
+                self._let_go(move, now_ns)
 
     # ---- what happens here
 
@@ -194,7 +211,7 @@ class TargetMoves:
             return
         expires_ns = move.progress_ns + self._limits.lease_ns
         if not move.open:
-            self._letters.aborted(move.move_id, move.source, "the lease is closed")
+            self._letters.aborted(move.lease, "the lease is closed")
             self._set_timer(move, now_ns + self._limits.lease_ask_ns)
         elif now_ns < expires_ns:
             self._set_timer(move, expires_ns)
@@ -210,12 +227,11 @@ class TargetMoves:
         fresh = event.blocks - len(hits)
         reason = self._refusal(request, fresh + self._blocks.unheld(hits))
         if reason:
-            self._letters.refused(event.move_id, event.source, reason)
+            self._letters.refused(_lease_of(event), reason)
             return
         self._blocks.hold(hits)
         move = TargetMove(
-            move_id=event.move_id,
-            source=event.source,
+            lease=_lease_of(event),
             request=request,
             hits=hits,
             leased=self._blocks.lease(fresh),
@@ -224,9 +240,9 @@ class TargetMoves:
         move.stage = advance(move.stage, Stage.COPY)
         self.moves[event.move_id] = move
         self._holdings.leases += 1
-        self._out.put(OpenLease(move_id=event.move_id))
+        self._out.put(OpenLease(move_id=event.move_id, lease=event.lease))
         self._set_timer(move, now_ns + self._limits.lease_ns)
-        self._letters.opened(move.move_id, move.source, move.table, len(move.hits))
+        self._letters.opened(move.lease, move.table, len(move.hits))
 
     def _refusal(self, request: Request, blocks: int) -> str:
         """Why not, if so."""
@@ -248,11 +264,11 @@ class TargetMoves:
         if more > 0:
             if not self._scheduler.lendable(more):
                 reason = f"{more} more blocks are not available"
-                self._letters.refused(move.move_id, move.source, reason)
+                self._letters.refused(move.lease, reason)
                 return
             move.leased += self._blocks.lease(more)
             move.progress_ns = now_ns
-        self._letters.opened(move.move_id, move.source, move.table, len(move.hits))
+        self._letters.opened(move.lease, move.table, len(move.hits))
 
     def _try_commit(self, move: TargetMove, now_ns: int) -> None:
         if move.offer is None or not move.complete:
@@ -276,16 +292,16 @@ class TargetMoves:
         sequence.cached_tokens = offer.cached_tokens
         self._holdings.adopt(sequence, move.table, computed)
         self._end(move, epoch)
-        self._out.put(CloseLease(move_id=move.move_id))
+        self._out.put(CloseLease(move_id=move.move_id, lease=move.lease.number))
         self._holdings.leases -= 1
-        self._letters.committed(move.move_id, move.source, epoch)
+        self._letters.committed(move.lease, epoch)
 
     # ---- ends
 
     def _abort(self, move: TargetMove, reason: str, now_ns: int) -> None:
         if move.open:
             self._close(move, now_ns)
-            self._letters.aborted(move.move_id, move.source, reason)
+            self._letters.aborted(move.lease, reason)
 
     def _close(self, move: TargetMove, now_ns: int) -> None:
         """Nothing may land from now on; what is on its way lands in quarantine."""
@@ -293,11 +309,13 @@ class TargetMoves:
         self._holdings.leases -= 1
         self._blocks.release(move.hits)
         self._blocks.quarantine(move.leased)
-        self._out.put(CloseLease(move_id=move.move_id))
+        self._out.put(CloseLease(move_id=move.move_id, lease=move.lease.number))
         self._set_timer(move, now_ns + self._limits.lease_ask_ns)
 
-    def _forget(self, move: TargetMove) -> None:
-        """The writer has let go of a closed lease."""
+    def _let_go(self, move: TargetMove, now_ns: int) -> None:
+        """The writer has let go, be the lease closed yet or not."""
+        if move.open:
+            self._close(move, now_ns)
         self._blocks.absolve(move.leased)
         self._end(move, None)
 
@@ -306,14 +324,23 @@ class TargetMoves:
         self._ended.add(move.move_id, committed)
         self._out.clear_timer(TimerKey(TIMER, move.move_id))
 
-    def _repeat_end(self, move_id: MoveId, source: WorkerKey) -> None:
+    def _repeat_end(self, lease: Lease) -> None:
         """What became of a move that is over here, or was never known."""
-        epoch = self._ended.committed(move_id)
+        epoch = self._ended.committed(lease.move_id)
         if epoch is not None:
-            self._letters.committed(move_id, source, epoch)
+            self._letters.committed(lease, epoch)
             return
-        self._ended.add(move_id)
-        self._letters.aborted(move_id, source, "no such lease")
+        self._ended.add(lease.move_id)
+        self._letters.aborted(lease, "no such lease")
+
+    def _meant(self, event: LeaseAsked | HandoverOffered, now_ns: int) -> TargetMove | None:
+        """The move, if it is here. A later lease of it is proof that the earlier one is over."""
+        move = self.moves.get(event.move_id)
+        later = move is not None and move.source == event.source
+        if move is None or not later or event.lease <= move.lease.number:
+            return move
+        self._let_go(move, now_ns)
+        return None
 
     def _set_timer(self, move: TargetMove, at_ns: int) -> None:
         self._out.set_timer(TimerKey(TIMER, move.move_id), at_ns)
@@ -341,3 +368,7 @@ class TargetMoves:
             assert move.stage in stages, f"{move_id} lingers in {move.stage}"
             assert (move.offer is not None) == (move.stage is Stage.HANDOVER) or not move.open
         assert self._holdings.leases == sum(move.open for move in self.moves.values())
+
+
+def _lease_of(event: LeaseAsked | HandoverOffered) -> Lease:
+    return Lease(event.move_id, event.lease, event.source)

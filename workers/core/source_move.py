@@ -18,6 +18,7 @@ class SourceMove:
     order: MoveOrder
     sequence: Sequence
     stage: Stage = Stage.RESERVE
+    lease: int = 0  # its number; 0: the target has not been asked yet
     asks: int = 0  # sent without an answer since the last one
     asked_blocks: int = 0  # 0: the target has not been asked yet
     target_blocks: tuple[BlockId, ...] = ()

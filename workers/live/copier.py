@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ...proto.effects import CloseLease, OpenLease
 from ...proto.ids import MoveId
 from ...proto.move import Copy
 from ...proto.worker_events import BlocksLanded, CopyFailed, CopySent
@@ -37,7 +38,7 @@ class Copier:
         self._blocks = blocks
         self._transport = transport
         self._post = post
-        self._leases: set[MoveId] = set()
+        self._leases: set[tuple[MoveId, int]] = set()
         self._lock = threading.Lock()
 
     def start(self, copy: Copy, target: Endpoint, blocks: Blocks | None = None) -> None:
@@ -74,20 +75,20 @@ class Copier:
             lambda result: self._end(BlocksLanded, by_id[result.copy_id], result),
         )
 
-    def open_lease(self, move_id: MoveId) -> None:
-        """Landings of this move may write from now on."""
+    def open_lease(self, order: OpenLease) -> None:
+        """Landings for this lease may write from now on."""
         with self._lock:
-            self._leases.add(move_id)
+            self._leases.add((order.move_id, order.lease))
 
-    def close_lease(self, move_id: MoveId) -> None:
-        """No landing of this move writes after this returns."""
+    def close_lease(self, order: CloseLease) -> None:
+        """No landing for this lease writes after this returns."""
         with self._lock:
-            self._leases.discard(move_id)
+            self._leases.discard((order.move_id, order.lease))
 
-    def write(self, move_id: MoveId, rows: Landing, start: int, piece: Tensor) -> None:
+    def write(self, copy: Copy, rows: Landing, start: int, piece: Tensor) -> None:
         """Into leased blocks; nothing once the lease is closed: nobody waits for that copy."""
         with self._lock:
-            if move_id in self._leases:
+            if (copy.move_id, copy.lease) in self._leases:
                 rows.scatter(start, piece)
 
     def _end(self, end: type[CopySent | BlocksLanded], copy: Copy, result: CopyResult) -> None:
@@ -104,7 +105,7 @@ class _LeasedLanding:
 
     def __init__(self, copier: Copier, copy: Copy, blocks: Blocks) -> None:
         self._copier = copier
-        self._move_id = copy.move_id
+        self._copy = copy
         self._rows: BlockBytes | None
         try:
             self._rows = blocks.block_rows(copy.first_layer, copy.last_layer, copy.target_blocks)
@@ -116,5 +117,5 @@ class _LeasedLanding:
         return 0 if self._rows is None else self._rows.size_bytes
 
     def scatter(self, start: int, piece: Tensor) -> None:
-        assert self._rows is not None, self._move_id
-        self._copier.write(self._move_id, self._rows, start, piece)
+        assert self._rows is not None, self._copy
+        self._copier.write(self._copy, self._rows, start, piece)

@@ -7,7 +7,7 @@ target wants of them. Whether the whole copy has landed is for the group's
 
 from collections.abc import Sequence
 
-from ...proto.ids import MoveId
+from ...proto.effects import CloseLease, OpenLease
 from ...proto.move import Copy
 from ..core.head_ranges import Exchange, HeadRange
 from .block_rows import BlockBytes
@@ -46,13 +46,13 @@ class RankCopier:
         """
         self._copier.land(header, parts, self._blocks(exchange))
 
-    def open_lease(self, move_id: MoveId) -> None:
+    def open_lease(self, order: OpenLease) -> None:
         """See Copier."""
-        self._copier.open_lease(move_id)
+        self._copier.open_lease(order)
 
-    def close_lease(self, move_id: MoveId) -> None:
+    def close_lease(self, order: CloseLease) -> None:
         """See Copier. The group's lease is closed when every rank's is."""
-        self._copier.close_lease(move_id)
+        self._copier.close_lease(order)
 
     def _blocks(self, exchange: Exchange) -> HeadBlocks:
         return HeadBlocks(self._cache, exchange.heads.within(self._held))

@@ -170,10 +170,10 @@ class Worker:
                 self._engine_loop.run(effect)
             case CopyBlocks(copy=copy):
                 self._start_copy(copy)
-            case OpenLease(move_id=move_id):
-                self._copier.open_lease(move_id)
-            case CloseLease(move_id=move_id):
-                self._copier.close_lease(move_id)
+            case OpenLease():
+                self._copier.open_lease(effect)
+            case CloseLease():
+                self._copier.close_lease(effect)
             case SpillBlocks() | RestoreBlocks():
                 assert self._host is not None, "a host copy without host memory"
                 self._host.order(effect)

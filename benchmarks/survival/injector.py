@@ -37,7 +37,7 @@ class Injector:
         self, cluster: LiveCluster, family: Family, journal: Journal, spared: Iterable[str] = ()
     ) -> None:
         self._actors = cluster.actors
-        self._gateways = _gateways(cluster)
+        self._gateways = cluster.actors.gateways
         self._family = family
         self._journal = journal
         self._spared = frozenset(spared)
@@ -69,9 +69,11 @@ class Injector:
         loop = asyncio.get_running_loop()
         touched = _touched(fault, aim, status)
         recovery = Recovery(fault=fault, target=aim.target, at_s=loop.time(), touched=touched)
+        if not await self._strike(fault, aim):
+            self._journal.write("no victim", fault=fault.kind, target=aim.target)
+            return
         self.recoveries.append(recovery)
         self._note("fault", recovery, requests=len(touched))
-        await self._strike(fault, aim)
         deadline_s = loop.time() + BACK_S_MAX
         while recovery.back_s is None and loop.time() < deadline_s:
             await self._look(recovery, aim)
@@ -114,17 +116,16 @@ class Injector:
             ]
         return aims[fault.pick % len(aims)] if aims else None
 
-    async def _strike(self, fault: Fault, aim: Aim) -> None:
+    async def _strike(self, fault: Fault, aim: Aim) -> bool:
+        """False if it hit nothing: those two workers had no pair."""
         if fault.kind is Kind.CUT_PAIR:
-            cut = getattr(self._actors.workers[aim.target], "cut", None)
-            if cut is not None:
-                await _answer(cut.remote(aim.peer))
-            return
+            return bool(await _answer(self._actors.workers[aim.target].cut.remote(aim.peer)))
         frozen = fault.kind is Kind.FREEZE_WORKER
         with contextlib.suppress(ProcessLookupError):
             os.kill(aim.pid, signal.SIGSTOP if frozen else signal.SIGKILL)
         if frozen:
             self._spawn(_thaw(aim.pid))
+        return True
 
     # ---- what follows
 
@@ -179,11 +180,6 @@ class Injector:
 
     def _note(self, kind: str, recovery: Recovery, **fields: Any) -> None:
         self._journal.write(kind, fault=recovery.fault.kind, target=recovery.target, **fields)
-
-
-def _gateways(cluster: LiveCluster) -> dict[str, Any]:
-    found = getattr(cluster.actors, "gateways", None)
-    return dict(found) if found else {"gateway-0": cluster.actors.gateway}
 
 
 def _spare(worker: Any, alive: list[Any]) -> bool:

@@ -10,7 +10,16 @@ from enum import StrEnum
 from .batch import Batch
 from .cluster_events import ClusterEvent
 from .gateway_events import GatewayEvent, RejectCode
-from .ids import BlockId, GatewayId, HostBlockId, HostCopyId, MoveId, RequestId, WorkerKey
+from .ids import (
+    BlockId,
+    GatewayId,
+    HostBlockId,
+    HostCopyId,
+    MoveId,
+    RequestId,
+    WorkerId,
+    WorkerKey,
+)
 from .move import Copy, MoveReport
 from .requests import FinishReason, SampledToken
 from .timers import ClearTimer, SetTimer
@@ -237,6 +246,22 @@ class RestartWorker:
     key: WorkerKey
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartStarting:
+    """That worker's next life has not registered in time: its process, which may be stuck while
+    it loads the model, shall end; a further life begins.
+    """
+
+    worker_id: WorkerId
+
+
 ClusterEffect = (
-    ToWorker | ToGateway | AnswerAsk | RetireWorker | RestartWorker | SetTimer | ClearTimer
+    ToWorker
+    | ToGateway
+    | AnswerAsk
+    | RetireWorker
+    | RestartWorker
+    | RestartStarting
+    | SetTimer
+    | ClearTimer
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..proto.effects import AnswerAsk, RestartWorker, RetireWorker
+from ..proto.effects import AnswerAsk
 from ..proto.ids import GatewayId, WorkerKey
 from ..proto.views import WorkerInfo
 from .clients import Clients
@@ -19,7 +19,7 @@ from .links import Links
 from .local_clock import draw_clock
 from .mail import Mail
 from .observer import Observer
-from .parties import ControllerParty, GatewayParty, WorkerParty
+from .parties import ControllerParty, EndOrder, GatewayParty, WorkerParty
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .transcript import Transcript
@@ -62,7 +62,7 @@ class Maker:
         name: str,
         mail: Mail,
         answer: Callable[[AnswerAsk], None],
-        retire: Callable[[RetireWorker | RestartWorker], None],
+        retire: Callable[[EndOrder], None],
     ) -> ControllerParty:
         """A controller that knows nothing."""
         party = ControllerParty(self._builder.cluster(), mail, answer, retire)

@@ -14,6 +14,7 @@ from ..proto.effects import (
     EndStream,
     FailStream,
     OpenLease,
+    RestartStarting,
     RestartWorker,
     RestoreBlocks,
     RetireWorker,
@@ -34,6 +35,7 @@ from .network import PartyName
 from .shell import Shell
 
 CONTROLLER: PartyName = "controller"
+EndOrder = RetireWorker | RestartWorker | RestartStarting
 
 
 class Post(Protocol):
@@ -56,7 +58,7 @@ class ControllerParty:
         core: ClusterCore,
         mail: Post,
         answer: Callable[[AnswerAsk], None],
-        retire: Callable[[RetireWorker | RestartWorker], None],
+        retire: Callable[[EndOrder], None],
     ) -> None:
         self.core = core
         self._mail = mail
@@ -71,7 +73,7 @@ class ControllerParty:
                 self._mail.to_gateway(CONTROLLER, gateway_id, event)
             case AnswerAsk():
                 self._answer(effect)
-            case RetireWorker() | RestartWorker():
+            case RetireWorker() | RestartWorker() | RestartStarting():
                 self._retire(effect)
             case _:
                 raise AssertionError(f"the controller cannot perform {effect!r}")

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from ..proto.cluster_events import ClusterStarted, GatewayDied, WorkerLost
-from ..proto.effects import AnswerAsk, RestartWorker, RetireWorker
+from ..proto.effects import AnswerAsk, RestartStarting
 from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from ..proto.worker_events import ViewAsked, WorkerStarted
@@ -23,7 +23,7 @@ from .links import Links, LinkSpec, LinkTrouble
 from .mail import Mail
 from .maker import Maker, Open, Watching
 from .network import Network
-from .parties import CONTROLLER
+from .parties import CONTROLLER, EndOrder
 from .queue import EventQueue
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
@@ -270,8 +270,12 @@ class World:
     def _answered(self, answer: AnswerAsk) -> None:
         self.answers[answer.ask_id] = answer
 
-    def _retire(self, effect: RetireWorker | RestartWorker) -> None:
+    def _retire(self, effect: EndOrder) -> None:
         """A worker's process ends, drained or hanging; its pool starts another in its place."""
+        if isinstance(effect, RestartStarting):
+            at_ns = self.scheduler.now_ns + RETIRED_DOWN_NS
+            self.scheduler.at(at_ns, self.start_worker, effect.worker_id)
+            return
         if self.mail.living(effect.key) is None:
             return
         self.retired += 1

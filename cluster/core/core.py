@@ -79,6 +79,8 @@ class ClusterCore:
                 self._tick(now_ns)
             case ClusterStarted(worker_ids=worker_ids):
                 cluster.started_ns, cluster.expected = now_ns, worker_ids
+                missing = [w for w in worker_ids if cluster.members.get(w) is None]
+                cluster.restarts.expect(missing, now_ns)
                 self._set_tick(now_ns)
         return cluster.out
 

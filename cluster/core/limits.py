@@ -53,6 +53,10 @@ class ClusterLimits:
     # How long a dead worker's next life may be away before its process is ended from outside,
     # in case it hangs; doubled each time. Low: ends lives that are still starting.
     restart_after_ns: int = 10 * S
+    # How long a worker may take to load its model and register, from its former life's death or
+    # the controller's start; then whatever process it has is ended, restarts_max times in a row.
+    # Low: no large model ever comes up. High: a worker stuck while loading is missed that long.
+    load_ns_max: int = 900 * S
     # Such orders in a row; also lives in a row shorter than short_life_ns before a worker
     # that always dies is not started any more.
     restarts_max: int = 8

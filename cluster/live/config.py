@@ -182,6 +182,11 @@ class ControllerConfig:
         description="Silence before a worker is given up and its requests move on; above "
         "suspect_after_s.",
     )
+    load_s_max: Seconds = Field(
+        default=900.0,
+        description="Longest time a worker may take to load its model and register; then its "
+        "process is ended and started again.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

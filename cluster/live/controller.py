@@ -19,6 +19,7 @@ from ...proto.cluster_events import ClusterStarted, GatewayDied, MoveEnded
 from ...proto.effects import (
     AnswerAsk,
     ClusterEffect,
+    RestartStarting,
     RestartWorker,
     RetireWorker,
     ToGateway,
@@ -132,6 +133,8 @@ class Controller:
             case RestartWorker(key=key):
                 self._restarts.add(task := asyncio.create_task(self._restart(key)))
                 task.add_done_callback(self._restarts.discard)
+            case RestartStarting(worker_id=worker_id):
+                self._restart_starting(worker_id)
             case SetTimer() | ClearTimer():
                 raise AssertionError("timers are the CoreShell's")
 
@@ -141,6 +144,13 @@ class Controller:
         handle = self._post.handle(worker_name(key.worker_id))
         if handle is not None:
             ray.kill(handle, no_restart=True)
+
+    def _restart_starting(self, worker_id: WorkerId) -> None:
+        """Ends whatever life there is, unasked: one that loads answers. Ray begins the next."""
+        handle = self._post.handle(worker_name(worker_id))
+        if handle is not None:
+            log.warning("restarting worker=%s reason=not-loaded-in-time", worker_id)
+            ray.kill(handle, no_restart=False)
 
     async def _restart(self, key: WorkerKey) -> None:
         """Ends that life if it still runs, or hangs; Ray begins the next."""

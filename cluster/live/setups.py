@@ -24,6 +24,7 @@ def controller_setup(
             queue_age_ns=_ns(limits.queue_age_s),
             suspect_after_ns=_ns(limits.suspect_after_s),
             dead_after_ns=_ns(limits.dead_after_s),
+            load_ns_max=_ns(limits.load_s_max),
             resume_grace_ns=_ns(config.gateway.resume_grace_s),
         ),
         policy=_policy(config),

@@ -96,3 +96,51 @@ def test_workers_that_are_expected_show_as_starting_until_they_register() -> Non
     assert plane.core.status(0).starting == ("p0", "d0")
     plane.register("d0")
     assert plane.core.status(0).starting == ("p0",)
+
+
+# ---- lives that hang while they load
+
+
+STUCK = ClusterLimits(restart_after_ns=300 * S, load_ns_max=30 * S, restarts_max=3)
+
+
+def test_a_life_that_does_not_load_in_time_is_ended_unasked_and_so_is_the_next() -> None:
+    plane = plane_of(STUCK)
+    plane.lose("d0")
+    said = seconds(plane, 200)
+    assert said == [f"{second}: restart starting d0" for second in (30, 60, 90)]
+
+
+def test_a_life_that_loads_slowly_but_in_time_is_left_alone() -> None:
+    plane = plane_of(STUCK)
+    plane.lose("d0")
+    assert seconds(plane, 29) == []
+    plane.register("d0", 2)
+    for _ in range(60):
+        plane.after(1 * S).beats("p0")
+        plane.beat("d0", incarnation=2)
+        assert plane.tick() == []
+
+
+def test_each_life_has_the_whole_time_to_load() -> None:
+    plane = plane_of(STUCK)
+    plane.lose("d0")
+    assert seconds(plane, 20) == []
+    plane.register("d0", 2)
+    plane.lose("d0", 2)
+    assert seconds(plane, 31) == ["30: restart starting d0"]
+
+
+def test_a_worker_that_never_came_up_is_waited_for_from_the_controllers_start() -> None:
+    plane = Plane("p0", limits=STUCK)
+    plane.tell(ClusterStarted(worker_ids=(WorkerId("p0"), WorkerId("d0"))))
+    plane.register("p0")
+    assert seconds(plane, 31) == ["30: restart starting d0"]
+
+
+def test_a_retired_worker_is_not_waited_for() -> None:
+    plane = Plane("p0", "d0", "d1", limits=STUCK)
+    plane.tell(DrainAsked(ask_id="a", worker_id=WorkerId("d0")))
+    plane.beat("d0", draining=True)
+    plane.lose("d0")
+    assert not [line for line in seconds(plane, 100) if "d0" in line]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,26 @@ def test_a_drained_worker_ends_for_good(
     assert killed == [(handle, True)]
     assert told(controller, post, "gateway-0") == [AnswerAsk]
     assert post.to("gateway-0")[0].error == ""
+
+
+def test_a_worker_that_does_not_load_in_time_is_ended_and_begins_anew(
+    post: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked: a life that is stuck while it loads answers."""
+    killed: list[tuple[Any, bool]] = []
+    ended = threading.Event()
+
+    def kill(handle: Any, *, no_restart: bool) -> None:
+        killed.append((handle, no_restart))
+        ended.set()
+
+    monkeypatch.setattr(ray, "kill", kill)
+    handle = post.handles["worker/decode-0"] = Handle()
+    limits = replace(SETUP.limits, load_ns_max=50_000_000, restarts_max=1)
+    with ending(Controller(replace(SETUP, limits=limits))) as shell:
+        started(shell)
+        assert ended.wait(10.0)
+    assert killed == [(handle, False)]
 
 
 def test_mail_before_the_first_step_is_kept(post: Mailbox) -> None:

@@ -93,6 +93,7 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
     "controller.queue_s_max": (7.0, {"controller limits.queue_ns_max": 7_000_000_000}),
     "controller.heartbeat_s": (0.3, every_worker("limits.heartbeat_ns", 300_000_000)),
     "controller.suspect_after_s": (0.9, {"controller limits.suspect_after_ns": 900_000_000}),
+    "controller.load_s_max": (60.0, {"controller limits.load_ns_max": 60_000_000_000}),
     "controller.dead_after_s": (1.5, {"controller limits.dead_after_ns": 1_500_000_000}),
     "record": (
         "/rec",

@@ -78,6 +78,20 @@ def test_a_killed_worker_comes_back_as_the_next_life_and_all_streams_end() -> No
     run.judge_end()
 
 
+def test_a_worker_whose_next_life_hangs_while_it_loads_is_started_again() -> None:
+    calm = _calm()
+    limits = replace(calm.limits, cluster={**calm.limits.cluster, "load_ns_max": 3 * S})
+    world, run, queue = _world(replace(calm, limits=limits))
+    queue.run_until(1 * S)
+    world.kill_worker(WorkerId("decode-0"), S // 10)
+    queue.run_until(4 * S)
+    assert WorkerId("decode-0") not in world.mail.workers
+    queue.run_until(6 * S)
+    assert world.mail.workers[WorkerId("decode-0")].key.incarnation == 2
+    queue.run_until(60 * S)
+    run.judge_end()
+
+
 def test_a_frozen_worker_says_nothing_until_it_thaws() -> None:
     world, run, queue = _world(_calm())
     queue.run_until(1 * S)

@@ -21,6 +21,7 @@ from splitweave.proto.effects import (
     DeliverTokens,
     EndStream,
     FailStream,
+    RestartStarting,
     RestartWorker,
     RetireWorker,
     ToController,
@@ -213,6 +214,16 @@ def _to_controller(event: Any) -> str:
     raise AssertionError(event)
 
 
+def _ending(effect: RetireWorker | RestartWorker | RestartStarting) -> str:
+    match effect:
+        case RetireWorker(key=to):
+            return f"retire {to}"
+        case RestartWorker(key=to):
+            return f"restart {to}"
+        case RestartStarting(worker_id=worker_id):
+            return f"restart starting {worker_id}"
+
+
 def say(effect: Any) -> str:
     """One effect as a line; timers too."""
     match effect:
@@ -225,10 +236,8 @@ def say(effect: Any) -> str:
         case AnswerAsk(ask_id=ask_id, error=error, report=report):
             done = "done" if report is None else f"done, {report.outcome}"
             return f"{ask_id}: {error or done}"
-        case RetireWorker(key=to):
-            return f"retire {to}"
-        case RestartWorker(key=to):
-            return f"restart {to}"
+        case RetireWorker() | RestartWorker() | RestartStarting():
+            return _ending(effect)
         case DeliverTokens(request_id=name, first_index=first, tokens=tokens):
             return f"{name}[{first}] = {' '.join(str(token.token_id) for token in tokens)}"
         case EndStream(request_id=name, finish=finish, account=account):

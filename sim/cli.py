@@ -126,6 +126,8 @@ def _single(
     wall_s = time.perf_counter() - began
     metrics = measure(outcome)
     console.print(tables(scenario, metrics))
+    for line in outcome.world.described():
+        console.print(line, style="dim", markup=False, highlight=False)
     rate = metrics.requests / wall_s
     console.print(f"{wall_s:.2f} s of real time, {rate:.0f} requests/s, {outcome.events} events")
     if transcript is not None:

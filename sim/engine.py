@@ -19,7 +19,7 @@ from ..proto.views import WorkerInfo
 from ..proto.worker_events import BlocksLanded, CopyFailed, CopySent, IterationDone
 from .clock import Action, Scheduler
 from .content import BlockContent, Payload
-from .cost import CostModel
+from .costs.protocol import CostModel
 from .errors import InvariantBroken
 from .inbound import Inbound, LeaseName
 from .links import Fate, Links, Passage

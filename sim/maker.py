@@ -11,8 +11,8 @@ from .clients import Clients
 from .clock import NS_PER_S, Scheduler
 from .content import BlockContent
 from .cores import CoreBuilder
+from .costs.build import cost_model, first_speed
 from .engine import Engine, Peers
-from .hardware import cost_model, first_speed
 from .host_memory import HostMemory
 from .invariants import Watched, check_step
 from .links import Links
@@ -57,6 +57,15 @@ class Maker:
         self._open_shell = open_shell
         self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
 
+    def described(self) -> list[str]:
+        """Where every pool's block count and every iteration time come from."""
+        blocks = []
+        for pool in self._scenario.pools:
+            counted = self._scenario.blocks_of(pool)
+            blocks.append(f"{pool.name}: {counted.count} KV blocks per worker, {counted.origin}")
+        costs = [f"{name}: {line}" for name in self._costs for line in self._costs[name].describe()]
+        return blocks + costs
+
     def controller(
         self,
         name: str,
@@ -87,7 +96,7 @@ class Maker:
         info = self._info(key, pool)
         content = None
         if self._watching.checked:
-            content = BlockContent(pool.blocks, info.block_tokens, self._model.layers)
+            content = BlockContent(info.blocks_total, info.block_tokens, self._model.layers)
         engine = Engine(info, self._model.layers, self._costs[pool.hardware], content, peers)
         host = HostMemory(info.block_bytes, pool.host_gbytes_per_s * 1e9, content, pool.host_blocks)
         core = self._builder.worker(info)
@@ -100,7 +109,7 @@ class Maker:
         return party
 
     def _info(self, key: WorkerKey, pool: PoolSpec) -> WorkerInfo:
-        block_bytes = self._model.shape().kv_token_bytes * self._block_tokens
+        block_bytes = int(self._model.decoder().kv_token_bytes * self._block_tokens)
         restore_block_ns = block_bytes * NS_PER_S / (pool.host_gbytes_per_s * 1e9)
         return WorkerInfo(
             key=key,
@@ -110,7 +119,7 @@ class Maker:
             pid=key.incarnation,
             host=key.worker_id,
             port=1,
-            blocks_total=pool.blocks,
+            blocks_total=self._scenario.blocks_of(pool).count,
             block_tokens=self._block_tokens,
             block_bytes=block_bytes,
             context_tokens_max=self._model.context_tokens_max,

@@ -38,7 +38,9 @@ def _totals(scenario: Scenario, metrics: Metrics) -> Table:
     table = Table(title="Run", show_header=False)
     table.add_column("what")
     table.add_column("value", justify="right")
-    pools = " ".join(f"{pool.count}×{pool.name}({pool.blocks})" for pool in scenario.pools)
+    pools = " ".join(
+        f"{pool.count}×{pool.name}({scenario.blocks_of(pool).count})" for pool in scenario.pools
+    )
     ended = f"{metrics.completed} / {metrics.rejected} / {metrics.failed} / {metrics.cancelled}"
     rows = {
         "pools (KV blocks per worker)": pools,

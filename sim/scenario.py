@@ -3,68 +3,25 @@
 Unknown keys are refused by name with the allowed ones; every bound is here.
 """
 
-from dataclasses import field
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..proto.toml_file import ConfigError, build, read
 from ..proto.views import Role
-from .cost import ModelShape
+from .costs.build import derived_blocks
+from .costs.config_json import read_decoder
+from .costs.errors import CostError
+from .costs.memory import Blocks
+from .costs.specs import AffineSpec, Count, Hardware, ModelSpec, Positive, RooflineSpec
 from .lengths import Fixed, Length
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Chance = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelSpec:
-    """The decoder that all pools run."""
-
-    layers: Positive = 32
-    hidden: Positive = 4096
-    heads: Positive = 32
-    kv_heads: Positive = 8
-    head_dim: Positive = 128
-    ffn: Positive = 14336
-    vocab: Positive = 128256
-    dtype_bytes: Positive = 2
-    context_tokens_max: Positive = 131072
-
-    def shape(self) -> ModelShape:
-        return ModelShape(
-            layers=self.layers, hidden=self.hidden, heads=self.heads, kv_heads=self.kv_heads,
-            head_dim=self.head_dim, ffn=self.ffn, vocab=self.vocab, dtype_bytes=self.dtype_bytes,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class RooflineSpec:
-    """A device by its peaks and by the share of them that is reached."""
-
-    kind: Literal["roofline"]
-    tflops_per_s: float = Field(gt=0)
-    gbytes_per_s: float = Field(gt=0)
-    flops_efficiency: float = Field(default=0.6, gt=0, le=1)
-    bytes_efficiency: float = Field(default=0.8, gt=0, le=1)
-    overhead_us: float = Field(default=1000.0, ge=0)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AffineSpec:
-    """iteration_us + tokens x token_us, whatever the model."""
-
-    kind: Literal["affine"]
-    iteration_us: float = Field(ge=1)
-    token_us: float = Field(ge=0)
-
-
-Hardware = Annotated[RooflineSpec | AffineSpec, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -75,7 +32,7 @@ class PoolSpec:
     role: Role
     count: Positive = Field(default=1, le=1000)
     hardware: str
-    blocks: Positive
+    blocks: Positive | None = None  # None: derived from the device's memory, and said so
     link_gbytes_per_s: float = Field(default=25.0, gt=0)
     link_latency_us: float = Field(default=10.0, ge=0)
     host_blocks: Count = 0  # blocks of host memory that evicted blocks go to; 0: none
@@ -213,15 +170,53 @@ class Scenario:
             if pool.hardware not in self.hardware:
                 known = ", ".join(sorted(self.hardware))
                 raise ValueError(f"pools: {pool.name}: no hardware {pool.hardware!r} ({known})")
+        for index in range(len(self.pools)):
+            self._blocks(index)
+
+    def blocks_of(self, pool: PoolSpec) -> Blocks:
+        """KV blocks of each worker of the pool, and where the number is from."""
+        return self._blocks(self.pools.index(pool))
+
+    def _blocks(self, index: int) -> Blocks:
+        pool = self.pools[index]
+        if pool.blocks is not None:
+            return Blocks(pool.blocks, "given")
+        try:
+            blocks = derived_blocks(self.hardware[pool.hardware], self.model, self.block_tokens)
+        except CostError as error:
+            raise ValueError(f"pools[{index}].blocks: {error}") from None
+        if blocks is None:
+            raise ValueError(
+                f"missing key pools[{index}].blocks: hardware {pool.hardware!r} names no device "
+                "to derive it from"
+            )
+        return blocks
 
 
 def load_scenario(path: Path) -> Scenario:
-    """The scenario at `path`, its trace path made absolute. Raises ConfigError."""
+    """The scenario at `path`; paths in it are relative to its folder. Raises ConfigError."""
     tables = read(path)
-    workload = tables.get("workload")
-    if isinstance(workload, dict) and isinstance(workload.get("path"), str):
-        workload["path"] = str((path.parent / Path(workload["path"]).expanduser()).resolve())
+    hardware = tables.get("hardware")
+    named = [tables.get("workload"), *(hardware.values() if isinstance(hardware, dict) else ())]
+    for table in named:
+        for key in ("path", "catalogue"):
+            if isinstance(table, dict) and isinstance(table.get(key), str):
+                table[key] = _absolute(path, table[key])
+    model = tables.get("model")
+    if isinstance(model, dict) and isinstance(model.get("config"), str):
+        config = _absolute(path, model.pop("config"))
+        tables["model"] = _from_config(Path(config)) | model
     return build(Scenario, tables, str(path))
 
 
-__all__ = ["ConfigError", "Scenario", "load_scenario"]
+def _absolute(origin: Path, path: str) -> str:
+    return str((origin.parent / Path(path).expanduser()).resolve())
+
+
+def _from_config(path: Path) -> dict[str, Any]:
+    """The keys of `[model]` that a config.json says. Raises CostError."""
+    said = asdict(read_decoder(path))
+    return {"dtype_bytes": round(said.pop("other_bytes")), **said}
+
+
+__all__ = ["AffineSpec", "ConfigError", "ModelSpec", "RooflineSpec", "Scenario", "load_scenario"]

@@ -258,6 +258,10 @@ class World:
     def gateway_ids(self) -> list[GatewayId]:
         return [GatewayId(f"gateway.{n}") for n in range(self.scenario.network.gateways)]
 
+    def described(self) -> list[str]:
+        """What the run's times and block counts rest on, one line each."""
+        return self._maker.described()
+
     @property
     def asks_answered(self) -> int:
         return len(self.answers)

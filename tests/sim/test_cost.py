@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from splitweave.proto.batch import Batch, Chunk, Draw
 from splitweave.proto.ids import BlockId, RequestId
 from splitweave.proto.requests import SamplingParams
-from splitweave.sim.cost import Affine, Hardware, ModelShape, Roofline
-from splitweave.sim.hardware import PROBE_TOKENS, cost_model, first_speed
+from splitweave.sim.costs.build import PROBE_TOKENS, cost_model, first_speed
+from splitweave.sim.costs.plain import Affine, Hardware, ModelShape, Roofline
 from splitweave.sim.scenario import AffineSpec, ModelSpec, RooflineSpec
 
 SHAPE = ModelShape(

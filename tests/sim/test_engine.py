@@ -25,7 +25,7 @@ from splitweave.proto.worker_events import (
     LeaseOpened,
 )
 from splitweave.sim.content import BlockContent
-from splitweave.sim.cost import Affine
+from splitweave.sim.costs.plain import Affine
 from splitweave.sim.engine import Engine
 from splitweave.sim.errors import InvariantBroken
 from splitweave.sim.links import Links, LinkSpec, LinkTrouble

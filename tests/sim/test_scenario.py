@@ -31,7 +31,7 @@ def _load(tmp_path: Path, text: str) -> Any:
     return load_scenario(path)
 
 
-@pytest.mark.parametrize("name", ["two_pools", "faults", "azure_trace"])
+@pytest.mark.parametrize("name", ["two_pools", "faults", "azure_trace", "devices"])
 def test_the_examples_load(name: str) -> None:
     CoreBuilder(load_scenario(EXAMPLES / f"{name}.toml"))
 

@@ -1,4 +1,4 @@
-"""How long one iteration takes.
+"""The two plain models: so many ns per token, and a device by two peaks.
 
 `Roofline` adds up what a GPU must do: matrix products at the arithmetic or the
 weight-reading limit, whichever is slower; prefill attention at the arithmetic
@@ -8,17 +8,9 @@ of its halves. Pure roofline is optimistic: the efficiencies say by how much.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from ..proto.batch import Batch
-from .clock import NS_PER_S
-
-
-class CostModel(Protocol):
-    """Predicts iterations."""
-
-    def iteration_ns(self, batch: Batch) -> int:
-        """Nanoseconds from the batch's start to its tokens being drawn."""
+from ...proto.batch import Batch
+from ..clock import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +22,10 @@ class Affine:
 
     def iteration_ns(self, batch: Batch) -> int:
         return self.iteration_base_ns + batch.tokens * self.token_ns
+
+    def describe(self) -> tuple[str, ...]:
+        base_us, token_us = self.iteration_base_ns / 1e3, self.token_ns / 1e3
+        return (f"affine: {base_us:g} us + {token_us:g} us per token, as given",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +72,7 @@ class Roofline:
         bytes_ = hardware.bytes_per_s * hardware.bytes_efficiency
         weights = shape.layers * shape.layer_weights
         head = shape.hidden * shape.vocab
+        self._hardware = hardware
         self._overhead_ns = hardware.overhead_ns
         self._token_ns = 2 * weights * NS_PER_S / flops
         self._draw_ns = 2 * head * NS_PER_S / flops
@@ -97,3 +94,10 @@ class Roofline:
         gemm_ns = max(tokens * self._token_ns + draws * self._draw_ns, self._weights_ns)
         attention_ns = pairs * self._pair_ns + read * self._kv_ns
         return int(gemm_ns + attention_ns) + self._overhead_ns
+
+    def describe(self) -> tuple[str, ...]:
+        given = self._hardware
+        peaks = f"{given.flops_per_s / 1e12:g} TFLOP/s x {given.flops_efficiency:g}, "
+        peaks += f"{given.bytes_per_s / 1e9:g} GB/s x {given.bytes_efficiency:g}"
+        host_us = given.overhead_ns / 1e3
+        return (f"roofline: {peaks}, host {host_us:g} us per iteration; as given, not measured",)

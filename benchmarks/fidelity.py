@@ -1,0 +1,73 @@
+"""The simulator against real measurements: is what it predicts what happened?
+
+    vllm       two recorded vLLM runs, replayed on one mixed worker
+
+Needs the data folder (see `--data`); says so and exits 0 without it.
+
+    python benchmarks/fidelity.py [--data FOLDER] [--only vllm] [--json PATH]
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from splitweave.benchmarks.truths.comparison import compare, table
+from splitweave.benchmarks.truths.folders import data_folder
+from splitweave.benchmarks.truths.vllm_run import read_run, replay
+
+WITHIN = {"TTFT": 0.05, "TPOT": 0.05, "E2E": 0.05, "E2E mean": 0.025}
+Check = Callable[[Path, argparse.Namespace, Console], dict[str, Any]]
+
+
+def vllm(data: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Both runs; one host time for both."""
+    found: dict[str, Any] = {"overhead_us": options.overhead_us}
+    for folder in sorted((data / "vllm_runs").glob("*/")):
+        run = read_run(folder)
+        began = time.process_time()
+        outcome, simulated = replay(run, options.overhead_us)
+        seconds = time.process_time() - began
+        lines = compare(run.recorded(), simulated, WITHIN)
+        title = f"{run.name}, vLLM {run.version}: {run.blocks} KV blocks ({run.blocks_origin})"
+        console.print(table(title, lines))
+        for said in outcome.world.described():
+            console.print(f"  {said}", markup=False, highlight=False)
+        console.print(f"  {len(run.requests)} requests in {seconds:.1f} CPU seconds\n")
+        found[run.name] = [asdict(line) | {"error": line.error} for line in lines]
+    return found
+
+
+CHECKS: dict[str, Check] = {"vllm": vllm}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="default: shared/data beside the repository")
+    parser.add_argument("--only", nargs="+", choices=sorted(CHECKS), default=sorted(CHECKS))
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--overhead-us", type=float, default=0.0,
+        help="host time per iteration of the vLLM runs; they hid it (async_scheduling)",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    data = data_folder(options.data)
+    if data is None:
+        console.print("no data folder: nothing to compare with (--data FOLDER)")
+        return 0
+    found = {name: CHECKS[name](data, options, console) for name in options.only}
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

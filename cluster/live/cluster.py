@@ -109,7 +109,8 @@ def _create(config: ClusterConfig) -> Actors:
     # Every setup before any actor: a config that cannot work leaves nothing running.
     for_controller = controller_setup(config, tuple(w for w, _ in worker_ids), tuple(for_gateways))
     for_workers = {w: (pool, worker_setup(config, pool, w)) for w, pool in worker_ids}
-    named: dict[str, Any] = {"namespace": namespace}
+    # Every message is a task of an actor: Ray's control store would keep an account of each.
+    named: dict[str, Any] = {"namespace": namespace, "enable_task_events": False}
     try:
         controller = controller_class().options(name=CONTROLLER, **named).remote(for_controller)
     except ValueError:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .ids import Epoch, GatewayId, RequestId, WorkerKey
+from .ids import Epoch, GatewayId, MoveId, RequestId, WorkerKey
 
 
 class Role(StrEnum):
@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldRequest:
-    """One request on one worker, as of a view."""
+    """One request on one worker, as of a view; `move_id` is that of its open move from there."""
 
     request_id: RequestId
     gateway_id: GatewayId
@@ -35,6 +35,7 @@ class HeldRequest:
     known_tokens: int
     output_tokens: int
     resume_digest: int = 0
+    move_id: MoveId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,8 +41,8 @@ class ClusterLimits:
     # Period in which a gateway is told again that a request is displaced, and how often.
     displaced_again_ns: int = 1 * S
     displaced_tells_max: int = 10
-    # Longest silence about a move before it counts as ended. Low: long copies are
-    # ordered twice. High: a lost order holds up a drain that long.
+    # How long a source's views may leave out a move before it counts as ended. Low: moves
+    # are ordered twice. High: a lost order holds up a drain that long.
     move_ns_max: int = 20 * S
     # Migrations at once from a worker, and to one. High: each slows down the others.
     moves_per_worker_max: int = 4

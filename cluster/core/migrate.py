@@ -106,7 +106,7 @@ def note_abort(cluster: Cluster, tracked: TrackedRequest, now_ns: int) -> None:
 
 
 def end_silent(cluster: Cluster, now_ns: int) -> None:
-    """Moves of which nothing was heard for too long count as ended."""
+    """Moves that their sources left out of their views for too long count as ended."""
     limit_ns = cluster.limits.move_ns_max
     for move in cluster.moves.silent(now_ns - limit_ns):
         if move.committed:
@@ -114,8 +114,8 @@ def end_silent(cluster: Cluster, now_ns: int) -> None:
             continue
         tracked = cluster.requests.get(move.order.request_id)
         assert tracked is not None, move
-        name = move.order.move_id
-        end_move(cluster, move, f"move {name}: no end heard for move_ns_max ({limit_ns} ns)")
+        gone = f"its source has not listed it for {limit_ns} ns (move_ns_max)"
+        end_move(cluster, move, f"move {move.order.move_id}: {gone}")
         note_abort(cluster, tracked, now_ns)
 
 

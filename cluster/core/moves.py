@@ -3,7 +3,7 @@
 Handoffs are ordered with the placement, migrations by an operator, by a drain,
 or for a request that decodes on a prefill worker after its handoff was aborted.
 At most one move per request is open. The source drives it; an end is heard in
-its report, seen in a view, or assumed after `move_ns_max` of silence.
+its report, seen in a view, or assumed when its views leave it out for `move_ns_max`.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ cancelled where it is; a request that its owner leaves out for longer than
 from ...proto.cluster_events import MoveEnded, RequestEnded
 from ...proto.ids import Epoch
 from ...proto.move import MoveKind, MoveReport, Stage
-from ...proto.views import HeldRequest, Phase
+from ...proto.views import HeldRequest
 from ...proto.worker_events import GatewayLost, RequestCancelled
 from .drain import finish_drains, note_drained
 from .listeners import adopted, check_listener
@@ -168,10 +168,9 @@ def _note(cluster: Cluster, tracked: TrackedRequest, held: HeldRequest, now_ns: 
     tracked.unlisted_ns = None
     tracked.phase = held.phase
     tracked.known_tokens, tracked.output_tokens = held.known_tokens, held.output_tokens
-    if held.phase in (Phase.WAITING, Phase.PREFILL):
-        move = cluster.moves.of_request(tracked.request_id)
-        if move is not None and move.order.kind is MoveKind.HANDOFF:
-            move.heard_ns = now_ns  # it ends when the prefill does
+    move = cluster.moves.of_request(tracked.request_id)
+    if move is not None and move.order.move_id == held.move_id:
+        move.heard_ns = now_ns  # under way; its source bounds how long without progress
 
 
 def _miss(cluster: Cluster, tracked: TrackedRequest, now_ns: int) -> None:

@@ -125,6 +125,7 @@ class Sequence:
             known_tokens=self.known,
             output_tokens=len(self.outputs),
             resume_digest=self.request.resume_digest,
+            move_id=self.move_id,
         )
 
     def _extend_hashes(self) -> None:

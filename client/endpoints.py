@@ -15,8 +15,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_timeout_ms", 5_000),
     # A gateway that comes back is found again within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Despite its name: how long one attempt to connect may take. A busy machine needs it.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 
 

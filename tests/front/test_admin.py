@@ -19,7 +19,7 @@ from splitweave.client import (
 )
 from splitweave.cluster.core.status import ClusterStatus, RequestTrace
 from splitweave.cluster.live.cli.app import app
-from splitweave.cluster.live.front import draining
+from splitweave.cluster.live.front import admin, draining
 from splitweave.proto import views
 from splitweave.proto.cluster_events import AfterDrain, AtDeadline
 from splitweave.proto.effects import AnswerAsk, DrainReport
@@ -106,7 +106,8 @@ async def test_drain_waits_and_tells_how_many_requests_left() -> None:
     assert operator.asked == [("drain", "decode-0", 5.0)]
 
 
-async def test_a_drain_beyond_its_deadline_says_so() -> None:
+async def test_a_drain_beyond_its_deadline_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "ANSWER_S", 0.05)
     with pytest.raises(DeadlineExceeded, match=r"decode-0 is not empty after 0\.05 s"):
         await call(ScriptedOperator(hangs=True), "drain", "decode-0", 0.05)
 

@@ -1,4 +1,5 @@
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripted_front import Script, serving, text_tokens
+from scripted_front import VOCABULARY, Script, serving, text_tokens
 from splitweave import __version__
 from splitweave.cluster.live.cli.app import app
 from splitweave.cluster.live.front.server import Front
@@ -209,13 +210,15 @@ def test_the_command_line_and_the_sdk_load_without_ray_torch_or_numpy() -> None:
         "for name in ('ray', 'torch', 'numpy', 'transformers'): sys.modules[name] = None\n"
         "import splitweave.client, splitweave.cluster.live.cli.app\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env=child_environment(), timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, env=child_environment(), timeout=240)
 
 
-async def child(front: Front, *args: str) -> asyncio.subprocess.Process:
+async def child(
+    front: Front, *args: str, stdout: int = subprocess.PIPE
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-c", MAIN, *args, "--address", front.address,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
         env=child_environment(),
     )  # fmt: skip
 
@@ -244,12 +247,15 @@ async def test_a_terminal_that_lacks_a_character_shows_a_question_mark(
 
 
 async def test_a_reader_that_leaves_gets_no_traceback() -> None:
-    script = Script(TOKENS * 200)
-    async with serving(script) as front:
-        generate = await child(front, "generate", "x")
-        assert generate.stdout is not None
-        await generate.stdout.readexactly(1)
-        generate._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    """What it leaves unread fills the pipe: whenever it goes, the command still writes."""
+    answer = [VOCABULARY.index(b" the")] * 4_000
+    reader, writer = os.pipe()
+    assert fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096) < 4 * len(answer)
+    async with serving(Script(answer)) as front:
+        generate = await child(front, "generate", "x", stdout=writer)
+        os.close(writer)
+        assert await asyncio.to_thread(os.read, reader, 1) == b" "
+        os.close(reader)
         _, stderr = await generate.communicate()
     assert generate.returncode == 1
     assert b"Traceback" not in stderr

@@ -38,7 +38,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
 
 

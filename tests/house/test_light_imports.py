@@ -23,7 +23,7 @@ def run_without_heavy(code: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "error", "-c", WITHOUT_HEAVY + code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

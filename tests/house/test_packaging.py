@@ -92,6 +92,6 @@ def test_no_folder_of_ours_answers_to_its_bare_name(name: str) -> None:
 
 def test_the_command_explains_itself() -> None:
     command = Path(sys.executable).parent / "splitweave"
-    answer = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer.stderr
     assert "simulate" in answer.stdout

@@ -18,7 +18,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "checkout", ignore=LEFT_BEHIND)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "-w", folder, folder / "checkout"], check=True, timeout=100)
+    subprocess.run([*build, "-w", folder, folder / "checkout"], check=True, timeout=300)
     (wheel,) = folder.glob("splitweave-*.whl")
     return set(zipfile.ZipFile(wheel).namelist())
 

@@ -80,6 +80,7 @@ class Move:
     bytes_per_s: float = 0.0  # while at least one copy was under way
     copies: int = 0  # messages
     repeats: int = 0  # letters said again because no answer came
+    pulled: bool = False  # a handoff whose target had no room until the prefill had ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,7 @@ def move(message: pb.Move) -> Move:
         bytes_per_s=message.bytes_per_s,
         copies=message.copies,
         repeats=message.repeats,
+        pulled=message.pulled,
     )
 
 

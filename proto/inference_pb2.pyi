@@ -756,6 +756,7 @@ class Move(_message.Message):
     BYTES_PER_S_FIELD_NUMBER: _builtins.int
     COPIES_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
+    PULLED_FIELD_NUMBER: _builtins.int
     kind: Global___MoveKind.ValueType
     source: _builtins.str
     """Worker ids."""
@@ -789,6 +790,8 @@ class Move(_message.Message):
     """Messages that carried the blocks."""
     repeats: _builtins.int
     """Asks, offers and aborts said again because no answer came."""
+    pulled: _builtins.bool
+    """A handoff whose target had no room until the prefill had ended; hidden_bytes is 0 then."""
     def __init__(
         self,
         *,
@@ -809,10 +812,11 @@ class Move(_message.Message):
         bytes_per_s: _builtins.float = ...,
         copies: _builtins.int = ...,
         repeats: _builtins.int = ...,
+        pulled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes", b"bytes", "bytes_per_s", b"bytes_per_s", "copies", b"copies", "copy_s", b"copy_s", "downtime_s", b"downtime_s", "handover_s", b"handover_s", "hidden_bytes", b"hidden_bytes", "hidden_share", b"hidden_share", "kind", b"kind", "outcome", b"outcome", "reason", b"reason", "repeats", b"repeats", "reserve_s", b"reserve_s", "seconds", b"seconds", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes", b"bytes", "bytes_per_s", b"bytes_per_s", "copies", b"copies", "copy_s", b"copy_s", "downtime_s", b"downtime_s", "handover_s", b"handover_s", "hidden_bytes", b"hidden_bytes", "hidden_share", b"hidden_share", "kind", b"kind", "outcome", b"outcome", "pulled", b"pulled", "reason", b"reason", "repeats", b"repeats", "reserve_s", b"reserve_s", "seconds", b"seconds", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

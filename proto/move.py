@@ -96,7 +96,8 @@ class MoveReport:
     end. `flight_ns` is how long at least one copy was under way; one that rides on
     an iteration counts from that iteration's start. `repeats` counts what was said
     again because no answer came: asks, offers, aborts. `reason` is empty for a
-    committed move.
+    committed move. `pulled`: a handoff whose target had no room before the prefill had
+    ended, and opened the lease when it had; nothing of it was hidden by the prefill.
     """
 
     move_id: MoveId
@@ -118,6 +119,7 @@ class MoveReport:
     flight_ns: int = 0
     copies: int = 0
     repeats: int = 0
+    pulled: bool = False
 
     @property
     def stages_ns(self) -> int:

@@ -137,12 +137,15 @@ class LeaseOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRefused:
-    """The target cannot take the move."""
+    """The target cannot take the move; `delayed`: not now, but it opens the lease, unasked, as
+    soon as it has room.
+    """
 
     move_id: MoveId
     lease: int
     target: WorkerKey
     reason: str
+    delayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

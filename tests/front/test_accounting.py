@@ -49,7 +49,7 @@ def test_every_figure_of_a_move_reaches_the_client() -> None:
         kind=pb.MOVE_KIND_HANDOFF, source="prefill-0", target="decode-0", bytes=1000,
         seconds=0.006, downtime_s=0.004, reason="", outcome=pb.MOVE_OUTCOME_COMMITTED, blocks=2,
         hidden_bytes=500, reserve_s=0.001, copy_s=0.002, handover_s=0.003,
-        hidden_share=0.5, bytes_per_s=2e6, copies=4, repeats=1,
+        hidden_share=0.5, bytes_per_s=2e6, copies=4, repeats=1, pulled=True,
     )  # fmt: skip
     assert all(field.name == "reason" for field in unset(message))
     move = results.move(message)

@@ -88,6 +88,7 @@ def account(request: Request, output_tokens: int) -> StreamAccount:
         blocks=2, transfer_bytes=1000, hidden_bytes=500,
         reserve_ns=1_000_000, copy_ns=2_000_000, handover_ns=3_000_000,
         asked_ns=5_000_000, ended_ns=11_000_000, flight_ns=500_000, copies=4, repeats=1,
+        pulled=True,
     )  # fmt: skip
     return StreamAccount(
         workers=(PREFILL, DECODE), moves=(move,), downtimes_ns=(4_000_000,),

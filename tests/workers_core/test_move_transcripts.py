@@ -3,8 +3,10 @@
 from typing import Any
 
 from fleet import Fleet
-from parts import MS, Network
+from parts import MS, Network, key_of
 from splitweave.proto.move import MoveKind, Stage
+from splitweave.proto.views import Role
+from splitweave.proto.worker_events import RoleAssigned
 
 
 def transcript(fleet: Fleet) -> str:
@@ -90,19 +92,45 @@ def test_what_the_target_has_cached_does_not_travel() -> None:
 
 
 def test_a_refused_handoff_leaves_the_request_where_it_is() -> None:
+    fleet = started()
+    fleet.post(key_of("b"), RoleAssigned(role=Role.DECODE, draining=True))
+    fleet.ask("a", "r", list(range(50)), 20, handoff="b")
+    quiet(fleet)
+    expect(
+        fleet,
+        """
+          10.00 a -> b: LeaseAsked(blocks=13)
+          10.10 b -> a: LeaseRefused(reason='draining')
+          10.20 a -> b: MoveAborted(reason='draining')
+          10.20 a -> b: AbortAcked()
+          10.30 b -> a: AbortAcked()
+        """,
+    )
+
+
+def test_a_handoff_without_room_is_pulled_when_there_is_some() -> None:
+    """The source decodes on meanwhile: its lease is raised once."""
     fleet = started(blocks=20)
     fleet.ask("b", "q", list(range(900, 950)), 20)
     fleet.run(2 * MS)
-    fleet.ask("a", "r", list(range(50)), 20, handoff="b")
+    fleet.ask("a", "r", list(range(50)), 24, handoff="b")
     quiet(fleet)
     expect(
         fleet,
         """
           12.00 a -> b: LeaseAsked(blocks=13)
           12.10 b -> a: LeaseRefused(reason='13 blocks are not available')
-          12.20 a -> b: MoveAborted(reason='13 blocks are not available')
-          12.20 a -> b: AbortAcked()
-          12.30 b -> a: AbortAcked()
+          33.00 b -> a: LeaseOpened(blocks=13, present=0)
+          33.10 a -> b: LeaseAsked(blocks=18)
+          33.10 a: copy m1/1.0 layers 0-4 4 blocks
+          33.10 a: copy m1/1.1 layers 0-4 4 blocks
+          33.10 a: copy m1/1.2 layers 0-4 4 blocks
+          33.10 a: copy m1/1.3 layers 0-4 1 blocks
+          33.20 b -> a: LeaseOpened(blocks=18, present=0)
+          33.30 a: copy m1/1.4 layers 0-4 3 blocks
+          34.00 a: copy m1/1.5 layers 0-4 1 blocks
+          34.00 a -> b: HandoverOffered(emitted=19, computed=68, copies=6)
+          34.50 b -> a: MoveCommitted(epoch=0.1)
         """,
     )
 

@@ -114,6 +114,7 @@ class WorkerCore:
         self._scheduler.restore_ahead(now_ns)
         self._start_iteration(now_ns)
         self._ask_ahead(now_ns)
+        self._targets.open_delayed(now_ns)
         self._host.spill_ahead(now_ns)
         self._requests.flush()
         return self._out.take()

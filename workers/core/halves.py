@@ -8,8 +8,8 @@ from ...proto.ids import MoveId, WorkerKey
 from ...proto.move import Stage
 from ...proto.requests import Request
 from .memory import EndedMoves
-from .moves_target import TargetMove
 from .source_move import SourceMove
+from .target_move import TargetMove
 
 
 class Half(StrEnum):

@@ -115,6 +115,17 @@ class TargetLetters:
         )
         self._out.to_worker(lease.source, refused)
 
+    def delayed(self, lease: Lease, reason: str) -> None:
+        """No lease yet."""
+        refused = LeaseRefused(
+            move_id=lease.move_id,
+            lease=lease.number,
+            target=self._key,
+            reason=reason,
+            delayed=True,
+        )
+        self._out.to_worker(lease.source, refused)
+
     def aborted(self, lease: Lease, reason: str) -> None:
         """The lease is closed; the source shall say when it has let go."""
         aborted = MoveAborted(

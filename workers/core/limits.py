@@ -64,6 +64,11 @@ class WorkerLimits:
     copy_blocks_max: blocks of one copy outside an iteration, >= 1. High: progress is
         seen late, and the lease may expire.
     copies_in_flight_max: copies of one move under way before it waits, >= 1.
+    pull_wait_ns: after the first token of a handoff whose target has no room, the source
+        waits this long for its lease, decoding on, > 0. High: another target may have
+        had room for long. Low: the controller has to order a migration.
+    delayed_leases_max: handoffs that a target without room remembers, >= 1. Beyond it they
+        are refused for good.
     moves_max: leases open at once, and migrations open at once as a source, >= 1.
     ended_moves_max: ended moves remembered for late messages, least recent forgotten
         first, >= 1; so many aborts at most are said again until they are heard. Low: a late
@@ -103,6 +108,8 @@ class WorkerLimits:
     asks_ahead_max: int = 4
     copy_blocks_max: int = 64
     copies_in_flight_max: int = 8
+    pull_wait_ns: int = 1_000 * MS
+    delayed_leases_max: int = 64
     moves_max: int = 64
     ended_moves_max: int = 1024
     resend_ns: int = 500 * MS

@@ -125,9 +125,13 @@ class SourceMoves:
                 self.next_paced(now_ns)
 
     def refused(self, event: LeaseRefused, now_ns: int) -> None:
-        """No lease, or no more of it. A refusal overtaken by the handover means nothing."""
+        """No lease, or not yet, or no more of it. One overtaken by the handover means nothing."""
         move = self._of(event, event.target)
-        if move is not None and move.stage in (Stage.RESERVE, Stage.COPY):
+        if move is None:
+            return
+        if event.delayed:
+            move.asks, move.delayed_ns = 0, now_ns
+        elif move.stage in (Stage.RESERVE, Stage.COPY):
             self._abort(move, event.reason, now_ns)
 
     def committed(self, event: MoveCommitted, now_ns: int) -> None:
@@ -250,6 +254,8 @@ class SourceMoves:
     # ---- stages
 
     def _progress(self, move: SourceMove, now_ns: int) -> None:
+        if move.delayed_ns is not None and move.drew_ns is None and move.sequence.drawn:
+            move.drew_ns = now_ns
         if move.stage is not Stage.COPY:
             return
         sequence = move.sequence
@@ -272,7 +278,12 @@ class SourceMoves:
         self._set_timer(move, now_ns)
 
     def _ask_again(self, move: SourceMove, now_ns: int) -> None:
-        if move.asks >= self._limits.lease_asks_max:
+        limits = self._limits
+        if move.drew_ns is not None and now_ns - move.drew_ns >= limits.pull_wait_ns:
+            self._abort(move, f"no room for {limits.pull_wait_ns} ns after the prefill", now_ns)
+        elif move.delayed_ns is not None and now_ns - move.delayed_ns < limits.lease_ns // 2:
+            pass  # it has its place at the target
+        elif move.asks >= self._limits.lease_asks_max:
             self._abort(move, f"no answer to {move.asks} asks for a lease", now_ns)
         else:
             move.repeats += 1

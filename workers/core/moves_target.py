@@ -9,11 +9,11 @@ What the prefix cache had is shared, not leased: nobody writes there.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ...proto.effects import CloseLease, OpenLease
 from ...proto.ids import BlockId, Epoch, GatewayId, MoveId, RequestId, WorkerKey
-from ...proto.move import Stage, advance
+from ...proto.move import MoveKind, Stage, advance
 from ...proto.requests import Request
 from ...proto.timers import TimerKey
 from ...proto.worker_events import (
@@ -26,6 +26,7 @@ from ...proto.worker_events import (
     MoveAborted,
 )
 from .holdings import Holdings
+from .lease_queue import LeaseQueue
 from .letters import Lease, TargetLetters
 from .limits import WorkerLimits
 from .memory import EndedMoves
@@ -33,48 +34,9 @@ from .outbox import Outbox
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequence import Sequence
+from .target_move import TargetMove
 
 TIMER = "target_move"
-
-
-@dataclass(slots=True, eq=False)
-class TargetMove:
-    """The target's half of one move. `hits + leased` is the block table."""
-
-    lease: Lease
-    request: Request
-    hits: tuple[BlockId, ...]
-    leased: tuple[BlockId, ...]
-    progress_ns: int
-    stage: Stage = Stage.RESERVE
-    landed: dict[str, None] = field(default_factory=dict)
-    offer: HandoverOffered | None = None
-
-    @property
-    def move_id(self) -> MoveId:
-        return self.lease.move_id
-
-    @property
-    def source(self) -> WorkerKey:
-        return self.lease.source
-
-    @property
-    def table(self) -> tuple[BlockId, ...]:
-        return self.hits + self.leased
-
-    @property
-    def open(self) -> bool:
-        return self.stage in (Stage.COPY, Stage.HANDOVER)
-
-    def covered_by(self, event: MoveAborted | AbortAcked) -> bool:
-        """Whether the source speaks of this lease: of it, or of a later one of the move."""
-        return self.source == event.peer and self.lease.number <= event.lease
-
-    @property
-    def complete(self) -> bool:
-        """Whether the source has stopped and every one of its copies is here."""
-        offer = self.offer
-        return offer is not None and all(copy_id in self.landed for copy_id in offer.copies)
 
 
 class TargetMoves:
@@ -99,6 +61,7 @@ class TargetMoves:
         self._out = out
         self._letters = TargetLetters(key, out)
         self.moves: dict[MoveId, TargetMove] = {}
+        self._delayed = LeaseQueue(limits)
         self.draining = False
 
     def knows(self, move_id: MoveId) -> bool:
@@ -147,6 +110,7 @@ class TargetMoves:
             self._letters.committed(lease, epoch)
             return
         if move is None:
+            self._delayed.drop(event.move_id)
             self._ended.add(event.move_id)
         elif move.open and move.covered_by(event):
             self._close(move, now_ns)
@@ -159,12 +123,14 @@ class TargetMoves:
         """
         move = self.moves.get(event.move_id)
         if move is None:
+            self._delayed.drop(event.move_id)
             self._ended.add(event.move_id)
         elif move.covered_by(event):
             self._let_go(move, now_ns)
 
     def peer_lost(self, key: WorkerKey, now_ns: int) -> None:
         """Nothing of a dead source can land any more."""
+        self._delayed.drop_source(key)
         for move in list(self.moves.values()):
             if key.covers(move.source):
                 self._let_go(move, now_ns)
@@ -187,6 +153,7 @@ class TargetMoves:
 
     def cancel(self, request_id: RequestId, epoch: Epoch | None, now_ns: int) -> None:
         """The request is not wanted: its leases close."""
+        self._delayed.drop_request(request_id)
         for move in list(self.moves.values()):
             request = move.request
             if request.request_id == request_id and (epoch is None or request.epoch <= epoch):
@@ -194,12 +161,14 @@ class TargetMoves:
 
     def listen(self, event: ListenerChanged) -> None:
         """What is on its way here emits to another gateway once it has come."""
+        self._delayed.listen(event.request_id, event.gateway_id)
         for move in self.moves.values():
             if move.request.request_id == event.request_id:
                 move.request = replace(move.request, gateway_id=event.gateway_id)
 
     def gateway_lost(self, gateway_id: GatewayId, now_ns: int) -> None:
         """Nobody listens to these requests."""
+        self._delayed.drop_gateway(gateway_id)
         for move in list(self.moves.values()):
             if move.request.gateway_id == gateway_id:
                 self._abort(move, f"gateway {gateway_id} is gone", now_ns)
@@ -218,17 +187,39 @@ class TargetMoves:
         else:
             self._abort(move, f"no progress for {self._limits.lease_ns} ns", now_ns)
 
+    def open_delayed(self, now_ns: int) -> None:
+        """Opens the leases of those that wait for room, in turn, as far as there is some."""
+        while (event := self._delayed.first(now_ns)) is not None:
+            before = len(self._delayed)
+            hits = self._hits(event)
+            if not self._refusal(event.request) and self._lack(event, hits):
+                return
+            self._open(event, now_ns)
+            assert len(self._delayed) < before, f"{event.move_id} waits again"
+
     # ---- stages
 
+    def _hits(self, event: LeaseAsked) -> tuple[BlockId, ...]:
+        """What is cached here of the request, but for the block of its last known token."""
+        spare = (event.request.known_tokens - 1) // self._block_tokens
+        return self._blocks.lookup(event.hashes, min(spare, event.blocks))
+
     def _open(self, event: LeaseAsked, now_ns: int) -> None:
-        request = event.request
-        spare = (request.known_tokens - 1) // self._block_tokens
-        hits = self._blocks.lookup(event.hashes, min(spare, event.blocks))
-        fresh = event.blocks - len(hits)
-        reason = self._refusal(request, fresh + self._blocks.unheld(hits))
-        if reason:
-            self._letters.refused(_lease_of(event), reason)
+        request, hits = event.request, self._hits(event)
+        reason = self._refusal(request)
+        lack = self._lack(event, hits)
+        if self._delayed.ahead_of(event) and event.kind is MoveKind.HANDOFF:
+            lack = lack or "others wait for room before it"
+        if reason or lack:
+            waits = event.kind is MoveKind.HANDOFF and not reason
+            if waits and self._delayed.keep(event, now_ns):
+                self._letters.delayed(_lease_of(event), lack)
+            else:
+                self._delayed.drop(event.move_id)
+                self._letters.refused(_lease_of(event), reason or lack)
             return
+        self._delayed.drop(event.move_id)
+        fresh = event.blocks - len(hits)
         self._blocks.hold(hits)
         move = TargetMove(
             lease=_lease_of(event),
@@ -244,13 +235,18 @@ class TargetMoves:
         self._set_timer(move, now_ns + self._limits.lease_ns)
         self._letters.opened(move.lease, move.table, len(move.hits))
 
-    def _refusal(self, request: Request, blocks: int) -> str:
-        """Why not, if so."""
+    def _refusal(self, request: Request) -> str:
+        """Why not at all, if so."""
         held = self._holdings.held.get(request.request_id)
         if self.draining:
             return "draining"
         if held is not None and held.epoch.attempt >= request.epoch.attempt:
             return "the request is here already"
+        return ""
+
+    def _lack(self, event: LeaseAsked, hits: tuple[BlockId, ...]) -> str:
+        """What there is no room for now, if so."""
+        blocks = event.blocks - len(hits) + self._blocks.unheld(hits)
         if self._holdings.leases >= self._limits.moves_max:
             return f"{self._holdings.leases} leases already"
         if self._holdings.slots_free <= 0:
@@ -363,6 +359,7 @@ class TargetMoves:
 
     def check(self) -> None:
         """Integrity: nothing committed lingers, and slots are counted."""
+        self._delayed.check()
         stages = (Stage.COPY, Stage.HANDOVER, Stage.ABORTED)
         for move_id, move in self.moves.items():
             assert move.stage in stages, f"{move_id} lingers in {move.stage}"

@@ -38,6 +38,9 @@ class SourceMove:
     served: int = 0  # paced copies so far
     left: int | None = None  # blocks to copy when it was last served
     losing: bool = False  # paced, it would never end
+    delayed_ns: int | None = None  # when the target said that it has no room yet
+    drew_ns: int | None = None  # its first token, while it had no lease
+    pulled: bool = False  # the lease was opened, when there was room, after that
     rides: bool = False  # copies of it wait for the iteration in flight
     asked_ns: int | None = None
     opened_ns: int | None = None
@@ -63,14 +66,18 @@ class SourceMove:
             self.stage = advance(self.stage, Stage.COPY)
             self.present = self.issued = present
             self.opened_ns = self.progress_ns = now_ns
+            self.pulled = self.drew_ns is not None
+            self.delayed_ns = self.drew_ns = None
         if len(blocks) > len(self.target_blocks):
             self.target_blocks = blocks
             self.asks = 0
 
     def count_sent(self, sent_bytes: int, now_ns: int) -> None:
-        """A copy has left; it was hidden if the source still computed the request."""
+        """A copy has left; it was hidden if the source still computed the request (of a
+        handoff: its prompt).
+        """
         self.transfer_bytes += sent_bytes
-        if self.stage is Stage.COPY:
+        if self.stage is Stage.COPY and not self.pulled:
             self.hidden_bytes += sent_bytes
         self.progress_ns = now_ns
 
@@ -138,6 +145,7 @@ class SourceMove:
             flight_ns=self.flight_ns,
             copies=len(self.copies),
             repeats=self.repeats,
+            pulled=self.pulled,
         )
 
 

@@ -21,6 +21,7 @@ def log_line(report: MoveReport) -> str:
         "bytes_per_s": f"{report.bytes_per_s:.3g}",
         "copies": report.copies,
         "repeats": report.repeats,
+        "pulled": str(report.pulled).lower(),
         "reserve_s": f"{report.reserve_ns / 1e9:.6f}",
         "copy_s": f"{report.copy_ns / 1e9:.6f}",
         "handover_s": f"{report.handover_ns / 1e9:.6f}",

@@ -52,6 +52,7 @@ def move_message(report: MoveReport, downtime_ns: int = 0) -> pb.Move:
         bytes_per_s=report.bytes_per_s,
         copies=report.copies,
         repeats=report.repeats,
+        pulled=report.pulled,
     )
 
 

@@ -1,13 +1,14 @@
 """Builds the cores of a world. Tests plant bugs by giving another builder."""
 
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..cluster.core.core import ClusterCore
 from ..cluster.core.gateway import GatewayCore
 from ..cluster.core.limits import ClusterLimits, GatewayLimits
+from ..cluster.policy.links import LinkEstimates
 from ..cluster.policy.placement import SLO
 from ..cluster.policy.predicted_seconds import PredictedSeconds
 from ..proto.ids import GatewayId
@@ -31,9 +32,17 @@ class CoreBuilder:
         self.worker_limits = _limits(WorkerLimits, scenario.limits.worker, "worker")
 
     def cluster(self) -> ClusterCore:
-        slo = self._scenario.slo
-        policy = PredictedSeconds(slo=SLO(ttft_ns=to_ns(slo.ttft_s), tpot_ns=to_ns(slo.tpot_s)))
-        return ClusterCore(self.cluster_limits, policy, self._scenario.block_tokens)
+        return ClusterCore(self.cluster_limits, self._policy(), self._scenario.block_tokens)
+
+    def _policy(self) -> PredictedSeconds:
+        slo, limits = self._scenario.slo, self._scenario.limits
+        _refuse_unknown(PredictedSeconds, limits.policy, "policy")
+        values: dict[str, Any] = dict(limits.policy)
+        return PredictedSeconds(
+            slo=SLO(ttft_ns=to_ns(slo.ttft_s), tpot_ns=to_ns(slo.tpot_s)),
+            links=LinkEstimates(default_bytes_per_s=limits.link_bytes_per_s),
+            **values,
+        )
 
     def gateway(self, gateway_id: GatewayId) -> GatewayCore:
         return GatewayCore(gateway_id, self.gateway_limits)
@@ -43,12 +52,16 @@ class CoreBuilder:
 
 
 def _limits(cls: type[T], values: dict[str, int | float], table: str) -> T:
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown key limits.{table}.{name} (known here: {', '.join(known)})")
+    _refuse_unknown(cls, values, table)
     try:
         TypeAdapter(cls).validate_python(values)
         return cls(**values)
     except (ValidationError, ValueError) as error:
         raise ConfigError(f"limits.{table}: {error}") from None
+
+
+def _refuse_unknown(cls: type[Any], values: dict[str, int | float], table: str) -> None:
+    known = [field.name for field in fields(cls)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown key limits.{table}.{name} (known here: {', '.join(known)})")

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ..proto.move import NEXT, Stage
-from ..workers.core.halves import Half
+from ..workers.core.halves import Half, Side
 
-SOURCE, TARGET = "source", "target"
-STAGES = {SOURCE: "source's stages", TARGET: "target's stages"}
+SOURCE, TARGET = Side.SOURCE, Side.TARGET
+FETCH_SOURCE, FETCH_TARGET = Side.FETCH_SOURCE, Side.FETCH_TARGET
+STAGES: dict[str, str] = {side: f"{side}, stages" for side in Side}
 # Of moves that one side had forgotten: they are counted, and nothing is claimed of them.
-REBORN = {SOURCE: "source of a forgotten move", TARGET: "target of a forgotten move"}
+REBORN: dict[str, str] = {side: f"{side} of a forgotten move" for side in Side}
+HOST, ARRIVALS = "host memory", "requests at the controller"
 REQUESTS, CONTROLLER, GATEWAYS = "requests at workers", "workers at the controller", "gateways"
 FAULTS = "faults"
 
@@ -30,10 +32,11 @@ STAGE_OF: dict[Half, Stage] = {
     Half.LEASED: Stage.COPY,
     Half.OFFERED: Stage.HANDOVER,
     Half.QUARANTINED: Stage.ABORTED,
+    Half.LANDING: Stage.HANDOVER,
 }
 # Two words per half that is over: whether it was committed is told elsewhere.
 _OVER = (Half.NONE, Half.ENDED)
-COLUMNS: dict[str, tuple[Half, ...]] = {
+COLUMNS: dict[str, tuple[str, ...]] = {
     SOURCE: (
         *_OVER,
         Half.EXPECTED,
@@ -45,17 +48,27 @@ COLUMNS: dict[str, tuple[Half, ...]] = {
         Half.COMMITTED_COPYING,
     ),
     TARGET: (*_OVER, Half.COMMITTED, Half.LEASED, Half.OFFERED, Half.QUARANTINED),
+    FETCH_SOURCE: (
+        *_OVER,
+        Half.RESERVE,
+        Half.COPY,
+        Half.HANDOVER,
+        Half.ABORTED_COPYING,
+        Half.COMMITTED_COPYING,
+    ),
+    FETCH_TARGET: (
+        *_OVER,
+        Half.COMMITTED,
+        Half.RESERVE,
+        Half.LEASED,
+        Half.LANDING,
+        Half.QUARANTINED,
+    ),
+    HOST: ("ordered", "done", "failed"),
+    ARRIVALS: ("unknown", "queued", "assigned", "displaced"),
 }
-_EITHER = (
-    "MoveAborted",
-    "AbortAcked",
-    "CopyFailed",
-    "TimerFired",
-    "PeerLost",
-    "RequestAssigned, other",
-    "RequestCancelled",
-    "GatewayLost",
-)
+_OF_ANY = ("MoveAborted", "AbortAcked", "CopyFailed", "TimerFired", "PeerLost")
+_OF_REQUEST = ("RequestAssigned, other", "RequestCancelled", "GatewayLost", "ListenerChanged")
 ROWS: dict[str, tuple[str, ...]] = {
     SOURCE: (
         "RequestAssigned",
@@ -66,10 +79,25 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CopySent",
         "IterationDone",
         "StreamAcked",
-        *_EITHER,
+        *_OF_ANY,
+        *_OF_REQUEST,
     ),
-    TARGET: ("LeaseAsked", "HandoverOffered", "BlocksLanded", *_EITHER),
+    TARGET: ("LeaseAsked", "HandoverOffered", "BlocksLanded", *_OF_ANY, *_OF_REQUEST),
+    FETCH_SOURCE: ("FetchAsked", "FetchGranted", "MoveCommitted", "CopySent", *_OF_ANY),
+    FETCH_TARGET: (
+        "RequestAssigned",
+        "FetchOffered",
+        "FetchRefused",
+        "BlocksLanded",
+        "StreamAcked",
+        *_OF_ANY,
+        *_OF_REQUEST,
+    ),
+    HOST: ("spill", "restore"),
+    ARRIVALS: ("interactive", "standard", "batch", "resumed"),
 }
+# What a worker is told, in contrast to what becomes of its own orders.
+OWN = frozenset({"CopySent", "CopyFailed", "BlocksLanded", "IterationDone", "TimerFired"})
 Cell = tuple[str, str, str]
 
 

@@ -7,10 +7,14 @@ from rich.text import Text
 
 from ..proto.move import NEXT, Stage
 from .coverage import (
+    ARRIVALS,
     COLUMNS,
     CONTROLLER,
     FAULTS,
+    FETCH_SOURCE,
+    FETCH_TARGET,
     GATEWAYS,
+    HOST,
     REBORN,
     REQUESTS,
     ROWS,
@@ -23,15 +27,20 @@ from .reachable import impossible, never, untaken
 
 NEVER = Text("·", style="dim")
 OTHERS = (*REBORN.values(), REQUESTS, CONTROLLER, GATEWAYS, FAULTS)
-TITLES = {
+CLEAR = "untaken, reachable: none"
+TITLES: dict[str, str] = {
     SOURCE: "The source of a move: what happened to it, by how it stood",
     TARGET: "The target of a move: what happened to it, by how it stood",
+    FETCH_SOURCE: "The source of a prefix fetch",
+    FETCH_TARGET: "The target of a prefix fetch, where the request waits",
+    HOST: "Copies to host memory and back",
+    ARRIVALS: "Requests as they come to the controller, by how they stood there",
 }
 
 
 def coverage_tables(coverage: Coverage) -> RenderableType:
     """Every table; unreachable pairs are dots, reachable ones never taken a red 0."""
-    sides = [_side(coverage, side) for side in (SOURCE, TARGET)]
+    sides = [_claimed(coverage, table) for table in ROWS]
     others = [_seen(coverage, name) for name in OTHERS]
     return Group(*sides, _stages(coverage), *[table for table in others if table is not None])
 
@@ -40,14 +49,14 @@ def print_verdict(console: Console, coverage: Coverage) -> bool:
     """What was never taken, and what should not have been; False if there is any of the latter."""
     missing, wrong = untaken(coverage), impossible(coverage)
     if missing:
-        console.print(f"reachable and never taken: {len(missing)} pairs of the move machine")
+        console.print(f"untaken, reachable: {len(missing)} pairs")
         columns: dict[tuple[str, str], list[str]] = {}
         for table, row, column in missing:
             columns.setdefault((table, row), []).append(column)
         for (table, row), names in columns.items():
             console.print(f"  {table}: {row} x {' | '.join(names)}", markup=False, soft_wrap=True)
     else:
-        console.print("every reachable pair and every legal move of the move machine was taken")
+        console.print(CLEAR)
     for (table, row, column), reason in wrong.items():
         console.print(
             f"taken although unreachable: {table}: {row} x {column} ({reason})",
@@ -56,15 +65,15 @@ def print_verdict(console: Console, coverage: Coverage) -> bool:
     return not wrong
 
 
-def _side(coverage: Coverage, side: str) -> Table:
+def _claimed(coverage: Coverage, side: str) -> Table:
     taken, unreachable = coverage.table(side), never()
     table = _table(TITLES[side])
     table.add_column("event", no_wrap=True)
     for column in COLUMNS[side]:
-        table.add_column(column.value, justify="right", overflow="fold")
+        table.add_column(str(column), justify="right", overflow="fold")
     for row in ROWS[side]:
         cells = [
-            NEVER if (side, row, c.value) in unreachable else _count(taken.get((row, c.value), 0))
+            NEVER if (side, row, str(c)) in unreachable else _count(taken.get((row, str(c)), 0))
             for c in COLUMNS[side]
         ]
         table.add_row(row, *cells)

@@ -72,6 +72,16 @@ class CopyTrouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostTrouble:
+    """A worker's copies to host memory and back fail, with this probability."""
+
+    at_ns: int
+    for_ns: int
+    worker_id: WorkerId
+    fail: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StuckTransport:
     """A worker finds that a call of its KV transport never returns."""
 
@@ -99,11 +109,15 @@ class GatewayCrash:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrate:
-    """An operator moves some running request; `pick` says which, `target` where to."""
+    """An operator moves some running request; `pick` says which, `target` where to.
+
+    While none runs it is tried again every `again_ns`, or with 0 asked for nobody.
+    """
 
     at_ns: int
     pick: int
     target: WorkerId | None
+    again_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +176,7 @@ class Deed(StrEnum):
     GATEWAY = "gateway"  # the request's gateway crashes
     CONTROLLER = "controller"  # it restarts
     ECHO = "echo"  # an earlier message to it comes again
+    FILL = "fill"  # others take nearly all its free blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +196,21 @@ class StageFault:
     pick: int  # which message, for an echo
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateLetter:
+    """From `at_ns` on: the next `letters` letters of a kind to workers come late.
+
+    Each when halves of the moves that it is about have changed `changes` times, `for_ns`
+    late at most.
+    """
+
+    at_ns: int
+    for_ns: int
+    kind: str
+    changes: int
+    letters: int
+
+
 Fault = (
     Crash
     | Freeze
@@ -188,6 +218,7 @@ Fault = (
     | Cut
     | SlowLink
     | CopyTrouble
+    | HostTrouble
     | StuckTransport
     | ControllerRestart
     | GatewayCrash
@@ -198,4 +229,5 @@ Fault = (
     | CutPair
     | FullMemory
     | StageFault
+    | LateLetter
 )

@@ -2,14 +2,17 @@
 
 A seed is a scenario and a run of it, nothing else: which process takes it
 changes nothing. Processes are started afresh (spawn) and ignore Ctrl-C, so that
-the parent can print what it has.
+the parent can print what it has; they end when the parent does, however it ends.
 """
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait as wait_for
+from threading import Thread
 
 from .campaign import SeedResult, run_seed
 from .coverage import Coverage
@@ -54,7 +57,7 @@ def _in_processes(
     scenario: Scenario | None, tasks: list[range], jobs: int
 ) -> Generator[Batch, None, None]:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin_process)
     under_way: set[Future[Batch]] = set()
     try:
         for task in tasks:
@@ -69,5 +72,14 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Waits for the parent's end, which a killed one tells nobody, and ends this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "not started by a parent"
+    wait_for([parent.sentinel])
+    os._exit(1)

@@ -4,10 +4,11 @@ A copy reads and writes when it ends: whoever gives blocks away before that pays
 """
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from ..proto.effects import RestoreBlocks, SpillBlocks
-from ..proto.worker_events import BlocksRestored, BlocksSpilled
+from ..proto.worker_events import BlocksRestored, BlocksSpilled, HostCopyFailed
 from .clock import NS_PER_S, Scheduler
 from .content import BlockContent, HostContent
 
@@ -24,6 +25,8 @@ class HostMemory:
         self._content = content
         self._kept: HostContent = [[] for _ in range(blocks if content is not None else 0)]
         self._free_ns = 0
+        self._random = Random("host memory")
+        self.fail = 0.0  # with this probability a copy comes to nothing
         self.closed = False
 
     def connect(self, scheduler: Scheduler, post: Callable[[Any], None]) -> None:
@@ -40,7 +43,9 @@ class HostMemory:
     def _end(self, copy: HostCopy) -> None:
         if self.closed:
             return
-        if isinstance(copy, SpillBlocks):
+        if self.fail and self._random.random() < self.fail:
+            self._post(HostCopyFailed(host_copy_id=copy.host_copy_id, reason="drawn"))
+        elif isinstance(copy, SpillBlocks):
             if self._content is not None:
                 self._content.spill(copy, self._kept)
             self._post(BlocksSpilled(host_copy_id=copy.host_copy_id))

@@ -20,6 +20,8 @@ from .faults import (
     FullMemory,
     GatewayCrash,
     HangUp,
+    HostTrouble,
+    LateLetter,
     MessageTrouble,
     Migrate,
     SlowLink,
@@ -27,6 +29,8 @@ from .faults import (
     StuckTransport,
     SwitchRole,
 )
+from .host_memory import HostMemory
+from .late_letters import LateLetters
 from .links import LinkTrouble
 from .network import Trouble
 from .seize import Seizure
@@ -40,9 +44,10 @@ class Injector:
     def __init__(self, world: World, plan: list[Fault]) -> None:
         self._world = world
         self._seizures: list[Seizure] = []
-        self._ambush = None
+        self._ambush = self._letters = None
         if world.observer is not None:
             self._ambush = Ambush(world, world.observer, self._begin)
+            self._letters = LateLetters(world, world.observer)
         self._healed = False
         self._asks = 0
         for fault in plan:
@@ -53,6 +58,8 @@ class Injector:
         self._healed = True
         if self._ambush is not None:
             self._ambush.disarm()
+        if self._letters is not None:
+            self._letters.disarm()
         for seizure in self._seizures:
             seizure.end()
         self._world.heal()
@@ -74,11 +81,21 @@ class Injector:
             case StageFault():
                 assert self._ambush is not None, "stage faults need an observer"
                 self._ambush.arm(fault)
+            case LateLetter():
+                assert self._letters is not None, "late letters need an observer"
+                self._letters.arm(fault)
             case _:
                 self._hurt_party(fault)
 
     def _hurt_party(
-        self, fault: Crash | Freeze | StuckTransport | ControllerRestart | GatewayCrash | FullMemory
+        self,
+        fault: Crash
+        | Freeze
+        | HostTrouble
+        | StuckTransport
+        | ControllerRestart
+        | GatewayCrash
+        | FullMemory,
     ) -> None:
         world = self._world
         match fault:
@@ -89,6 +106,8 @@ class Injector:
                 self._freeze(fault)
             case StuckTransport(worker_id=worker_id):
                 self._stick(worker_id)
+            case HostTrouble():
+                self._spoil(fault)
             case ControllerRestart():
                 world.kill_controller()
                 self._later(fault.down_ns, world.start_controller, None)
@@ -134,6 +153,15 @@ class Injector:
         if party is not None:
             party.shell.post(TransportStuck(reason="drawn"))
 
+    def _spoil(self, fault: HostTrouble) -> None:
+        party = self._world.mail.workers.get(fault.worker_id)
+        if party is not None:
+            party.host.fail = fault.fail
+            self._later(fault.for_ns, self._mend_host, party.host)
+
+    def _mend_host(self, host: HostMemory) -> None:
+        host.fail = 0.0
+
     def _kill_thawed(self, key: WorkerKey) -> None:
         if self._world.mail.living(key) is not None:
             self._world.kill_worker(key.worker_id, to_ns(0.1))
@@ -149,13 +177,17 @@ class Injector:
                 event = RoleAsked(ask_id=ask_id, worker_id=fault.worker_id, role=fault.role)
             case Migrate():
                 request_id = self._some_request(fault.pick)
+                if request_id is None and fault.again_ns:  # it waits for one
+                    self._later(fault.again_ns, self._begin, fault)
+                    return
+                request_id = request_id or RequestId("nobody")
                 event = MigrateAsked(ask_id=ask_id, request_id=request_id, target=fault.target)
         self._world.ask_controller(event)
 
-    def _some_request(self, pick: int) -> RequestId:
+    def _some_request(self, pick: int) -> RequestId | None:
         streams = self._world.clients.streams.values()
         running = [stream.request_id for stream in streams if stream.tokens and not stream.ended]
-        return running[pick % len(running)] if running else RequestId("nobody")
+        return running[pick % len(running)] if running else None
 
     def _quicken(self, fault: SlowLink) -> None:
         self._world.links.quicken(fault.worker_id, fault.factor)

@@ -14,7 +14,7 @@ from typing import Any
 
 from .clock import Action, Scheduler
 
-PAST_MAX = 64  # messages kept per party
+PAST_MAX = 256  # messages kept per party
 PartyName = str  # "controller", or a gateway's or worker's id
 
 
@@ -54,12 +54,15 @@ class Network:
         self._troubles: list[Trouble] = []
         self._cut: dict[PartyName, int] = {}
         self._past: dict[PartyName, deque[tuple[Action, Any]]] | None = None
+        self.catch: Callable[[Action, Any], bool] | None = None  # takes a letter out of the mail
         self.sent = 0
         self.lost = 0
 
     def send(self, source: PartyName, target: PartyName, deliver: Action, message: Any) -> None:
         """Deliver `message` by `deliver(message)`, once, later; or as the faults have it."""
         self.sent += 1
+        if self.catch is not None and self.catch(deliver, message):
+            return
         if self._past is not None:
             self._past.setdefault(target, deque(maxlen=PAST_MAX)).append((deliver, message))
         if self._troubles or self._cut:
@@ -82,14 +85,9 @@ class Network:
         """From now on messages are kept for `echo`."""
         self._past = {}
 
-    def echo(self, target: PartyName, wanted: Callable[[Any], bool], pick: int) -> None:
-        """A message to `target` comes once more, late; `pick` says which of those wanted."""
-        chosen = [
-            letter for letter in (self._past or {}).get(target, ()) if wanted(_event(letter[1]))
-        ]
-        if chosen:
-            deliver, message = chosen[pick % len(chosen)]
-            self._scheduler.at(self._arrival_ns(), deliver, message)
+    def past(self, target: PartyName) -> list[tuple[Action, Any]]:
+        """What was sent to `target` of late, and how it is delivered; oldest first."""
+        return list((self._past or {}).get(target, ()))
 
     def cut(self, party: PartyName) -> None:
         """Nothing reaches or leaves `party` until as many `mend` as `cut`."""

@@ -5,55 +5,45 @@ in a core counts for this. Also tells listeners (faults that wait for a stage)
 when a worker's half of a move has changed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..cluster.core.core import ClusterCore
 from ..cluster.core.gateway import GatewayCore
-from ..proto.cluster_events import MoveEnded
-from ..proto.effects import ToController
-from ..proto.ids import MoveId, RequestId, WorkerKey
-from ..proto.move import MoveOrder, Stage
+from ..proto.cluster_events import MoveEnded, RequestArrived
+from ..proto.effects import RestoreBlocks, SpillBlocks, ToController
+from ..proto.ids import HostCopyId, MoveId, RequestId, WorkerKey
+from ..proto.move import MoveKind, MoveOrder, Stage
 from ..proto.timers import TimerFired
-from ..proto.worker_events import (
-    GatewayLost,
-    IterationDone,
-    MoveOrdered,
-    PeerLost,
-    RequestAssigned,
-    RequestCancelled,
-    StreamAcked,
-)
+from ..proto.worker_events import BlocksRestored, BlocksSpilled, HostCopyFailed, RequestAssigned
 from ..workers.core.core import WorkerCore
-from ..workers.core.halves import Half, OpenHalf
+from ..workers.core.halves import Half, Side
+from .concerns import Halves, concerned
 from .coverage import (
-    COLUMNS,
+    ARRIVALS,
     CONTROLLER,
     GATEWAYS,
+    HOST,
     REBORN,
     REQUESTS,
-    SOURCE,
     STAGE_OF,
     STAGES,
-    TARGET,
     Coverage,
     path,
 )
 from .shell import Step
 
-OTHER_ASSIGNED = "RequestAssigned, other"  # of the move's request, not with this move
-TIMERS = ("source_move", "target_move")
-SOURCE_HALVES = frozenset(COLUMNS[SOURCE]) - frozenset(COLUMNS[TARGET])
 _REPEATS = frozenset({"CopySent", "BlocksLanded", "LeaseOpened", "LeaseAsked", "IterationDone"})
-Halves = Mapping[MoveId, OpenHalf]
 
 
 class HalfChanged(NamedTuple):
-    """A worker's half of `order` has come to `half`."""
+    """A worker's half of `order` has come to `half`; `halves` are all of its open ones."""
 
     worker: WorkerKey
     order: MoveOrder
+    side: Side
     half: Half
+    halves: Halves
 
 
 class Observer:
@@ -73,13 +63,14 @@ class Observer:
     def worker(self, core: WorkerCore) -> Step:
         """The core's step, observed."""
         key = core.info.key
+        ordered: dict[HostCopyId, str] = {}  # copies to host memory and back, under way
 
         def step(event: Any, now_ns: int) -> Any:
             before = core.halves()
-            self._learn(event)
+            self._learn(event, key)
             seen = [
                 (move_id, row, before[move_id].half if move_id in before else core.half(move_id))
-                for move_id, row in _concerned(event, before)
+                for move_id, row in concerned(event, before)
             ]
             self._note_request(core, event)
             effects = core.step(event, now_ns)
@@ -87,6 +78,7 @@ class Observer:
                 self._count_pair(key, move_id, row, half)
             if before or seen:
                 self._note_changes(core, seen, before, effects)
+            self._note_host_copies(event, effects, ordered)
             return effects
 
         return step
@@ -99,6 +91,12 @@ class Observer:
             if worker is not None:
                 row = type(event).__name__
                 self.coverage.count(CONTROLLER, row, core.worker_state(worker))
+            if isinstance(event, RequestArrived):
+                request = event.request
+                state = core.request_state(request.request_id)
+                self.coverage.count(ARRIVALS, request.request_class.value, state)
+                if request.resumes:
+                    self.coverage.count(ARRIVALS, "resumed", state)
             return core.step(event, now_ns)
 
         return step
@@ -119,15 +117,22 @@ class Observer:
         """Who is the source of a move, and who its target."""
         self._orders[order.move_id] = order
 
-    def _learn(self, event: Any) -> None:
+    def _learn(self, event: Any, key: WorkerKey) -> None:
         order = getattr(event, "handoff", None) or getattr(event, "order", None)
         if isinstance(order, MoveOrder):
             self.learn(order)
+        if isinstance(event, RequestAssigned) and event.fetch is not None:
+            plan = event.fetch
+            fetch = MoveOrder(
+                move_id=plan.move_id, kind=MoveKind.FETCH, request_id=event.request.request_id,
+                source=plan.source, target=key,
+            )  # fmt: skip
+            self.learn(fetch)
 
     def _count_pair(self, key: WorkerKey, move_id: MoveId, row: str, half: Half) -> None:
         order = self._orders.get(move_id)
         if order is not None:
-            side = SOURCE if order.source == key else TARGET
+            side = _side(order, key)
             self.coverage.count(REBORN[side] if move_id in self._reborn else side, row, half.value)
 
     def _note_changes(
@@ -144,16 +149,16 @@ class Observer:
                 continue
             was = before[move_id].half if move_id in before else None
             half = after[move_id].half if move_id in after else core.half(move_id)
-            side = SOURCE if order.source == core.info.key else TARGET
+            side = _side(order, core.info.key)
             if half is not was:
                 self._note_life(core.info.key, move_id, begins=was is None)
                 self._count_stages(side, was, half, _ended(move_id, effects))
                 for listener in self.listeners:
-                    listener(HalfChanged(core.info.key, order, half))
+                    listener(HalfChanged(core.info.key, order, side, half, after))
         for move_id, row, was in seen:
             stays = move_id in after and after[move_id].half is was
             if stays and row in _REPEATS and was in (Half.COPY, Half.LEASED):
-                side = SOURCE if was is Half.COPY else TARGET
+                side = after[move_id].side
                 self.coverage.count(STAGES[side], Stage.COPY.value, Stage.COPY.value)
 
     def _note_life(self, key: WorkerKey, move_id: MoveId, *, begins: bool) -> None:
@@ -173,6 +178,20 @@ class Observer:
             for one, other in path(start, end):
                 self.coverage.count(STAGES[side], one.value, other.value)
 
+    # ---- host memory
+
+    def _note_host_copies(self, event: Any, effects: Any, ordered: dict[HostCopyId, str]) -> None:
+        if isinstance(event, BlocksSpilled | BlocksRestored | HostCopyFailed):
+            what = ordered.pop(event.host_copy_id, None)
+            if what is not None:
+                end = "failed" if isinstance(event, HostCopyFailed) else "done"
+                self.coverage.count(HOST, what, end)
+        for effect in effects:
+            if isinstance(effect, SpillBlocks | RestoreBlocks):
+                what = "spill" if isinstance(effect, SpillBlocks) else "restore"
+                ordered[effect.host_copy_id] = what
+                self.coverage.count(HOST, what, "ordered")
+
     # ---- requests
 
     def _note_request(self, core: WorkerCore, event: Any) -> None:
@@ -185,44 +204,11 @@ class Observer:
             self.coverage.count(REQUESTS, type(event).__name__, column)
 
 
-def _concerned(event: Any, halves: Halves) -> list[tuple[MoveId, str]]:
-    """Every move that an event is about, and the row it counts in."""
-    row = type(event).__name__
-    match event:
-        case TimerFired(key=key):
-            return [(MoveId(key.subject), row)] if key.kind in TIMERS else []
-        case RequestAssigned(request=request, handoff=handoff):
-            own = [] if handoff is None else [(handoff.move_id, row)]
-            others = [m for m in _of_request(halves, request.request_id) if (m, row) not in own]
-            return own + [(move_id, OTHER_ASSIGNED) for move_id in others]
-        case MoveOrdered(order=order):
-            return [(order.move_id, row)]
-        case _:
-            move_id = getattr(event, "move_id", None)
-            named = _touched(event, halves) if move_id is None else [move_id]
-            return [(one, row) for one in named]
-
-
-def _touched(event: Any, halves: Halves) -> list[MoveId]:
-    """The moves that an event concerns without naming them."""
-    match event:
-        case IterationDone():
-            return [m for m, half in halves.items() if half.half in SOURCE_HALVES]
-        case StreamAcked(request_id=request_id):
-            moves = _of_request(halves, request_id)
-            return [move_id for move_id in moves if halves[move_id].half in SOURCE_HALVES]
-        case RequestCancelled(request_id=request_id):
-            return _of_request(halves, request_id)
-        case PeerLost(key=key):
-            return [m for m, half in halves.items() if key.covers(half.peer)]
-        case GatewayLost(gateway_id=gateway_id):
-            return [m for m, half in halves.items() if half.request.gateway_id == gateway_id]
-        case _:
-            return []
-
-
-def _of_request(halves: Halves, request_id: RequestId) -> list[MoveId]:
-    return [m for m, half in halves.items() if half.request.request_id == request_id]
+def _side(order: MoveOrder, key: WorkerKey) -> Side:
+    """Which half of a move is that worker's."""
+    if order.kind is MoveKind.FETCH:
+        return Side.FETCH_SOURCE if order.source == key else Side.FETCH_TARGET
+    return Side.SOURCE if order.source == key else Side.TARGET
 
 
 def _ended(move_id: MoveId, effects: Any) -> Stage | None:

@@ -10,6 +10,8 @@ from ..proto.ids import GatewayId, WorkerId
 from ..proto.views import Role
 from ..workers.core.halves import Half
 from .clock import to_ns
+from .concerns import OTHER_ASSIGNED
+from .coverage import OWN, ROWS
 from .faults import (
     ControllerRestart,
     CopyTrouble,
@@ -23,6 +25,8 @@ from .faults import (
     FullMemory,
     GatewayCrash,
     HangUp,
+    HostTrouble,
+    LateLetter,
     MessageTrouble,
     Migrate,
     SlowLink,
@@ -41,6 +45,12 @@ TROUBLED_KINDS = (
     "RequestDropped", "StreamAcked", "TokensEmitted", "PeerLost", "GatewayLost",
     "WorkerViewed", "WorkerRegistered", "RoleAssigned",
 )  # fmt: skip
+# What a worker is told about moves; the tables' rows, without those that are no type of event.
+LETTERS = tuple(
+    dict.fromkeys(
+        row for rows in ROWS.values() for row in rows if row not in OWN and row != OTHER_ASSIGNED
+    )
+)
 STAGES = tuple(half for half in Half if half is not Half.NONE)
 
 
@@ -71,6 +81,8 @@ def draw_plan(
     plan += [dice.kind_loss() for _ in dice.upto(spec.kind_losses)]
     plan += [dice.full_memory() for _ in dice.upto(spec.full_memories)]
     plan += [dice.stuck() for _ in dice.upto(spec.stuck_transports)]
+    plan += [dice.letter() for _ in dice.upto(spec.late_letters)]
+    plan += [dice.host() for _ in dice.upto(spec.host_troubles)]
     return sorted(plan, key=lambda fault: fault.at_ns)
 
 
@@ -143,15 +155,27 @@ class _Dice:
     def stuck(self) -> StuckTransport:
         return StuckTransport(at_ns=self._at_ns(), worker_id=self._worker())
 
+    def host(self) -> HostTrouble:
+        return HostTrouble(
+            at_ns=self._at_ns(), for_ns=self._ns(0.1, 3.0), worker_id=self._worker(),
+            fail=self._random.choice((0.3, 1.0)),
+        )  # fmt: skip
+
     def stage(self) -> StageFault:
         half = self._random.choice(STAGES)
-        deed = Deed.ECHO if self._random.random() < 0.4 else self._random.choice(list(Deed))
+        deed = Deed.ECHO if self._random.random() < 0.6 else self._random.choice(list(Deed))
         return StageFault(
             at_ns=self._at_ns(), half=half, deed=deed, pick=self._random.randrange(1 << 30),
             peer=self._random.random() < 0.5,
             delay_ns=self._random.choice((0, self._ns(0.0, 0.02), self._ns(0.0, 0.5))),
             for_ns=self._ns(0.01, 3.0),
             noticed_ns=self._random.choice((1, self._ns(0.0, 0.01), self._ns(0.001, 1.0))),
+        )  # fmt: skip
+
+    def letter(self) -> LateLetter:
+        return LateLetter(
+            at_ns=self._at_ns(), for_ns=self._ns(0.0, 3.0), kind=self._random.choice(LETTERS),
+            changes=self._random.randint(1, 5), letters=self._random.choice((1, 2, 8)),
         )  # fmt: skip
 
     def partition(self) -> CutPair:
@@ -192,7 +216,7 @@ class _Dice:
         named = self._random.random() < 0.7
         return Migrate(
             at_ns=self._at_ns(), pick=self._random.randrange(1 << 30),
-            target=self._worker() if named else None,
+            target=self._worker() if named else None, again_ns=to_ns(self._spec.migrate_again_s),
         )  # fmt: skip
 
     def drain(self) -> Drain:

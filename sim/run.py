@@ -61,7 +61,7 @@ def simulate(
     `end_within_s`, or (checked) if anything is held when all is quiet; TraceError
     and ConfigError for what the operator gave.
     """
-    if coverage is None and scenario.faults.stage_faults:
+    if coverage is None and (scenario.faults.stage_faults or scenario.faults.late_letters):
         coverage = Coverage()  # they wait for what an observer sees
     observer = None if coverage is None else Observer(coverage)
     watching = Watching(transcript=transcript, checked=scenario.checked, observer=observer)

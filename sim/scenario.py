@@ -115,13 +115,16 @@ class FaultSpec:
     slow_links: Count = 0
     copy_troubles: Count = 0
     stuck_transports: Count = 0
+    host_troubles: Count = 0  # copies to host memory and back fail for a while
     controller_restarts: Count = 0
     gateway_crashes: Count = 0
     migrations: Count = 0
+    migrate_again_s: Seconds = 0.0  # an operator who finds no request to move looks again; 0: not
     drains: Count = 0
     role_switches: Count = 0
     cancels: Chance = 0.0  # share of the requests whose client hangs up
     stage_faults: Count = 0  # a side of a move is hurt as it comes to a stage
+    late_letters: Count = 0  # letters of one kind come, or come again, at a stage of their move
     partitions: Count = 0  # one party does not hear another, which may hear it
     kind_losses: Count = 0  # messages of one type only are lost, doubled, late
     full_memories: Count = 0  # nearly all free blocks of a worker are taken for a while
@@ -140,6 +143,8 @@ class LimitsSpec:
     worker: dict[str, int | float] = field(default_factory=dict)
     cluster: dict[str, int | float] = field(default_factory=dict)
     gateway: dict[str, int | float] = field(default_factory=dict)
+    policy: dict[str, int | float] = field(default_factory=dict)  # of the router
+    link_bytes_per_s: float = Field(default=1e9, gt=0)  # what the router expects of a link
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

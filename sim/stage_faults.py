@@ -9,6 +9,8 @@ from typing import Any
 
 from ..proto.ids import WorkerKey
 from ..proto.move import MoveOrder
+from .clock import Action
+from .concerns import concerned
 from .faults import (
     ControllerRestart,
     Crash,
@@ -16,10 +18,12 @@ from .faults import (
     Deed,
     Fault,
     Freeze,
+    FullMemory,
     GatewayCrash,
     HangUp,
     StageFault,
 )
+from .late_letters import is_for_worker
 from .observer import HalfChanged, Observer
 from .world import World
 
@@ -59,9 +63,26 @@ class Ambush:
         peer = order.target if change.worker == order.source else order.source
         victim, other = (peer, change.worker) if fault.peer else (change.worker, peer)
         if fault.deed is Deed.ECHO:
-            self._world.mail.network.echo(victim.worker_id, _about(order), fault.pick)
+            self._echo(victim, order, fault.pick)
         else:
             self._hurt(self._deed(fault, victim, other, change))
+
+    def _echo(self, victim: WorkerKey, order: MoveOrder, pick: int) -> None:
+        """A letter to it comes again, now: of those about the move, each kind as likely."""
+        party = self._world.mail.living(victim)
+        if party is None:
+            return
+        halves = party.core.halves()
+        past: dict[str, list[tuple[Action, Any]]] = {}
+        for deliver, message in self._world.mail.network.past(victim.worker_id):
+            if is_for_worker(message) and message[0] == victim:
+                for move_id, row in concerned(message[1], halves):
+                    if move_id == order.move_id:
+                        past.setdefault(row, []).append((deliver, message))
+        if past:
+            letters = list(past.values())[pick % len(past)]
+            deliver, message = letters[pick // len(past) % len(letters)]
+            self._world.scheduler.at(self._world.scheduler.now_ns, deliver, message)
 
     def _deed(
         self, fault: StageFault, victim: WorkerKey, other: WorkerKey, change: HalfChanged
@@ -91,20 +112,11 @@ class Ambush:
                     at_ns=now_ns, gateway_id=stream.gateway_id, noticed_ns=fault.noticed_ns,
                     down_ns=fault.for_ns,
                 )  # fmt: skip
+            case Deed.FILL:
+                return FullMemory(
+                    at_ns=now_ns, for_ns=fault.for_ns, worker_id=victim.worker_id, share=1.0
+                )
             case Deed.CONTROLLER:
                 return ControllerRestart(at_ns=now_ns, down_ns=fault.for_ns)
             case Deed.ECHO:
                 raise AssertionError("an echo is a message, not a fault of a party")
-
-
-def _about(order: MoveOrder) -> Callable[[Any], bool]:
-    """Whether a message is about that move, or about its request."""
-
-    def about(event: Any) -> bool:
-        parts = (event, getattr(event, "order", None), getattr(event, "handoff", None))
-        if any(getattr(part, "move_id", None) == order.move_id for part in parts):
-            return True
-        named = (event, getattr(event, "request", None))
-        return any(getattr(part, "request_id", None) == order.request_id for part in named)
-
-    return about

@@ -18,6 +18,8 @@ SHAPES = (
 )  # fmt: skip
 ROLES = {"P": "prefill", "D": "decode", "M": "mixed"}
 KIND_CHANCE = 0.4  # of each kind of fault to be on
+MORE_CHANCE = 0.6  # of those that moves hang on
+MORE = ("migrations", "stage_faults", "late_letters", "gateway_crashes")
 # The most of each kind that is on.
 KINDS: dict[str, int] = {
     "crashes": 3,
@@ -27,18 +29,19 @@ KINDS: dict[str, int] = {
     "slow_links": 3,
     "copy_troubles": 5,
     "controller_restarts": 2,
-    "gateway_crashes": 2,
+    "gateway_crashes": 4,
     "migrations": 60,
     "drains": 2,
     "role_switches": 2,
-    "stage_faults": 40,
+    "stage_faults": 60,
     "partitions": 3,
     "kind_losses": 6,
     "full_memories": 3,
     "stuck_transports": 2,
+    "late_letters": 60,
+    "host_troubles": 4,
 }
-# Drawn after all else: what a seed drew before there was this kind, it still draws.
-LAST_KIND = "stuck_transports"
+GRACES_NS = (100 * MS, 1 * S, 10 * S)
 
 
 def swarm(seed: int) -> Scenario:
@@ -48,6 +51,7 @@ def swarm(seed: int) -> Scenario:
     prompt = dice.choice((12, 40, 90))
     output = dice.choice((6, 30, 70))
     layers = dice.choice((1, 2, 3, 4))
+    graces = Random(f"graces {seed}")
     tables: dict[str, Any] = {
         "seed": seed,
         "checked": True,
@@ -61,6 +65,7 @@ def swarm(seed: int) -> Scenario:
         "hardware": {
             "quick": {"kind": "affine", "iteration_us": 4000.0, "token_us": 200.0},
             "slow": {"kind": "affine", "iteration_us": 9000.0, "token_us": 100.0},
+            "sluggish": {"kind": "affine", "iteration_us": 30000.0, "token_us": 500.0},
         },
         "pools": _pools(dice, -(-(prompt + output) // block_tokens)),
         "network": {
@@ -74,16 +79,28 @@ def swarm(seed: int) -> Scenario:
         "faults": _faults(dice),
         "limits": {
             "worker": _worker_limits(dice, layers),
-            "gateway": {"stall_ns": 4 * S, "ended_max": dice.choice((3, 20000))},
-            "cluster": {"moves_per_worker_max": dice.choice((1, 4, 8))},
+            "gateway": {
+                "stall_ns": 4 * S, "ended_max": dice.choice((3, 20000)),
+                "resume_grace_ns": graces.choice(GRACES_NS),
+            },
+            "cluster": {
+                "moves_per_worker_max": dice.choice((1, 4, 8)),
+                "resume_grace_ns": graces.choice(GRACES_NS),
+            },
+            **dice.choice(ROUTERS),
         },
     }  # fmt: skip
-    if dice.random() < KIND_CHANCE:
-        tables["faults"][LAST_KIND] = KINDS[LAST_KIND]
     return build(Scenario, tables, f"the swarm's seed {seed}")
 
 
 CLASSES: tuple[dict[str, float], ...] = ({}, {}, {"interactive": 0.3, "batch": 0.4})
+
+
+# Two that fetch whatever prefix a peer has, and one that hardly ever does.
+KEEN: dict[str, Any] = {
+    "policy": {"fetch_tokens_min": 1, "link_latency_ns": 0}, "link_bytes_per_s": 1e12
+}  # fmt: skip
+ROUTERS: tuple[dict[str, Any], ...] = (KEEN, KEEN, {})
 
 
 def _pools(dice: Random, longest_blocks: int) -> list[dict[str, Any]]:
@@ -94,9 +111,11 @@ def _pools(dice: Random, longest_blocks: int) -> list[dict[str, Any]]:
         blocks = round(longest_blocks * 10 ** dice.uniform(0.1, 1.0)) + 4
         pools.append({
             "name": ROLES[kind], "role": ROLES[kind], "count": count,
-            "hardware": dice.choice(("quick", "slow")), "blocks": blocks,
+            "hardware": dice.choice(("quick", "slow", "sluggish")), "blocks": blocks,
             "link_gbytes_per_s": 10 ** dice.uniform(-2.5, 0.0),
             "link_latency_us": dice.choice((10.0, 2000.0, 50000.0)),
+            "host_blocks": dice.choice((0, 0, 8, 64)),
+            "host_gbytes_per_s": 10 ** dice.uniform(-3.0, 0.0),
         })  # fmt: skip
     return pools
 
@@ -105,11 +124,11 @@ def _workload(dice: Random, prompt: int, output: int) -> dict[str, Any]:
     return {
         "kind": "poisson",
         "rate_per_s": dice.choice((4.0, 8.0, 16.0)),
-        "requests": dice.choice((8, 24, 64)),
+        "requests": dice.choice((8, 24, 48)),
         "prompt": {"kind": "uniform", "low": 1, "high": prompt},
         "output": {"kind": "uniform", "low": 1, "high": output},
-        "shared_prefix_tokens": dice.choice((0, 16)),
-        "prefix_groups": dice.choice((0, 1, 3)),
+        "shared_prefix_tokens": dice.choice((0, 16, 64)),
+        "prefix_groups": dice.choice((0, 1, 3, 8)),
     }
 
 
@@ -120,6 +139,7 @@ def _faults(dice: Random) -> dict[str, Any]:
         "message_loss": dice.choice((0.0, 0.1, 0.5)),
         "message_duplicate": dice.choice((0.0, 0.2, 1.0)),
         "message_delay_s": dice.choice((0.05, 0.5, 3.0)),
+        "migrate_again_s": 0.05,
         "cancels": dice.choice((0.0, 0.15, 0.6)),
         "told_late_s": dice.choice((0.0, 0.0, 0.02, 0.5)),
         "ask_again_s": dice.choice((0.005, 0.05, 0.3)),
@@ -128,8 +148,8 @@ def _faults(dice: Random) -> dict[str, Any]:
         "clock_offset_s": dice.choice((0.0, 0.5, 1e6)),
         "clock_drift": dice.choice((0.0, 0.001, 0.05)),
     }
-    kinds = ((kind, most) for kind, most in KINDS.items() if kind != LAST_KIND)
-    return faults | {kind: most for kind, most in kinds if dice.random() < KIND_CHANCE}
+    chances = {kind: MORE_CHANCE if kind in MORE else KIND_CHANCE for kind in KINDS}
+    return faults | {kind: KINDS[kind] for kind in KINDS if dice.random() < chances[kind]}
 
 
 def _worker_limits(dice: Random, layers: int) -> dict[str, int]:
@@ -154,4 +174,7 @@ def _worker_limits(dice: Random, layers: int) -> dict[str, int]:
         "moves_max": dice.choice((1, 4, 64)),
         "resend_ns": dice.choice((200, 500)) * MS,
         "finished_max": dice.choice((2, 1024)),
+        "fetch_ns": dice.choice((100, 500, 2000)) * MS,
+        "spill_ahead_blocks": dice.choice((0, 4, 256)),
+        "spill_again_ns": dice.choice((20, 500)) * MS,
     }

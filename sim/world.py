@@ -244,6 +244,7 @@ class World:
         self.links.heal()
         self.start_controller(None)
         for worker in list(self.mail.workers.values()):
+            worker.host.fail = 0.0
             self.thaw_worker(worker.key)
         for worker_id in self._pools:
             self.start_worker(worker_id)

@@ -96,6 +96,11 @@ class ClusterCore:
             return standing.value
         return record.state.value
 
+    def request_state(self, request_id: RequestId) -> str:
+        """Where a request stands; unknown also after its end."""
+        tracked = self._cluster.requests.get(request_id)
+        return "unknown" if tracked is None else tracked.state.value
+
     def trace(self, request_id: RequestId, now_ns: int) -> RequestTrace | None:
         """One request and its moves, also for a while after its end; None if not known."""
         return trace_of(self._cluster, request_id, now_ns)

@@ -29,7 +29,7 @@ from splitweave.sim.reachable import NEVER, NEVER_STAGES, impossible, never, pai
 from splitweave.sim.run import simulate
 from splitweave.sim.scenario import load_scenario
 from splitweave.sim.transcript import Transcript
-from splitweave.workers.core.halves import Half
+from splitweave.workers.core.halves import Half, Side
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_the_table_of_the_unreachable_names_only_what_exists_and_nothing_twice()
 
 
 def test_every_half_has_a_column_and_every_open_one_a_stage() -> None:
-    assert {*COLUMNS[SOURCE], *COLUMNS[TARGET]} == set(Half)
+    assert {half for side in Side for half in COLUMNS[side]} == set(Half)
     assert set(Half) - STAGE_OF.keys() == {Half.NONE, Half.ENDED, Half.COMMITTED}
 
 

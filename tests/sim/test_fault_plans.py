@@ -21,6 +21,8 @@ SPEC = replace(
     partitions=2,
     kind_losses=3,
     full_memories=1,
+    late_letters=2,
+    host_troubles=1,
 )
 KINDS = {
     "crashes": faults.Crash,
@@ -39,6 +41,8 @@ KINDS = {
     "partitions": faults.CutPair,
     "kind_losses": faults.MessageTrouble,
     "full_memories": faults.FullMemory,
+    "late_letters": faults.LateLetter,
+    "host_troubles": faults.HostTrouble,
 }
 
 

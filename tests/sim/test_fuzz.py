@@ -42,7 +42,7 @@ def test_the_swarm_draws_every_shape_and_every_kind_on_and_off() -> None:
     assert shapes == set(SHAPES)
     for kind in KINDS:
         on = [given for given in drawn if getattr(given.faults, kind)]
-        assert 40 < len(on) < 140, kind
+        assert 40 < len(on) < 160, kind
 
 
 def test_processes_and_one_process_come_to_the_same() -> None:
@@ -98,7 +98,7 @@ def test_what_was_never_taken_is_listed_and_fails_nothing(
     _planted(monkeypatch)
     assert cli.fuzz(None, seeds=4, jobs=1) == 0
     shown = capsys.readouterr().out
-    assert "reachable and never taken: " in shown
+    assert "untaken, reachable: " in shown
     assert "source: LeaseOpened x ended | reserve" in shown
     assert "no rule broken" in shown
 

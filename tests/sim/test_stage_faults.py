@@ -4,24 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sim_worlds import EXAMPLES, key, request, world_of
+from sim_worlds import EXAMPLES, world_of
 from splitweave.proto.gateway_events import RejectCode
-from splitweave.proto.ids import MoveId, RequestId, WorkerId
-from splitweave.proto.move import MoveKind, MoveOrder
-from splitweave.proto.worker_events import (
-    AbortAcked,
-    MoveOrdered,
-    PeerLost,
-    RequestAssigned,
-    StreamAcked,
-)
+from splitweave.proto.ids import WorkerId
 from splitweave.sim import faults
 from splitweave.sim.coverage import FAULTS, SOURCE, TARGET, Coverage
 from splitweave.sim.faults import Deed, StageFault
 from splitweave.sim.inject import Injector
 from splitweave.sim.observer import HalfChanged, Observer
 from splitweave.sim.scenario import FaultSpec, load_scenario
-from splitweave.sim.stage_faults import _about
 from splitweave.sim.world import World
 from splitweave.workers.core.halves import Half
 
@@ -183,16 +174,12 @@ def test_an_echo_is_of_a_letter_about_the_move_or_its_request() -> None:
     assert asked[0] + offered[0] > asked[1] + offered[1]
 
 
-def test_what_is_about_a_move_names_it_or_its_request() -> None:
-    order = MoveOrder(
-        move_id=MoveId("m"), kind=MoveKind.HANDOFF, request_id=RequestId("r"),
-        source=key("a"), target=key("b"),
-    )  # fmt: skip
-    about = _about(order)
-    assert about(AbortAcked(move_id=MoveId("m"), lease=1, peer=key("a")))
-    assert about(MoveOrdered(order=order))
-    assert about(RequestAssigned(request=request("r")))
-    assert about(StreamAcked(request_id=RequestId("r")))
-    assert not about(AbortAcked(move_id=MoveId("n"), lease=1, peer=key("a")))
-    assert not about(RequestAssigned(request=request("q"), handoff=None))
-    assert not about(PeerLost(key=key("a")))
+def test_memory_is_filled_as_a_side_comes_to_a_stage() -> None:
+    ambush = Ambushed(_stage(Half.COPY, Deed.FILL, peer=True))
+    while not any(change.half is Half.COPY for _, change in ambush.seen):
+        ambush.at(ambush.queue.now_ns / S + 0.001)
+    _, change = ambush.first(Half.COPY)
+    view = ambush.world.mail.workers[change.order.target.worker_id].core.view(0)
+    assert view.blocks_leased > 20  # of 48
+    assert view.blocks_free + view.blocks_cached <= 2  # the watermark
+    ambush.finish()

@@ -191,15 +191,16 @@ class BlockPool:
         expected = [0] * self.total
         for block in holders:
             expected[block] += 1
-        places = sorted([*self._free, *self._cached, *self._leased, *self._quarantined])
+        places = [*self._free, *self._cached, *self._leased, *self._quarantined]
+        hash_of = self._hashes.__getitem__
         rules = {
             "blocks are lost or double": sum(counts) == self.total,
             "reference counts differ from holders": expected == self._references,
-            "held count is off": self._held == sum(1 for count in expected if count),
+            "held count is off": self._held == self.total - expected.count(0),
             "a block is in two places": len(places) == len(dict.fromkeys(places)),
-            "a block in use is also unheld": all(expected[block] == 0 for block in places),
+            "a block in use is also unheld": not any(map(expected.__getitem__, places)),
             "lent blocks differ": sorted(lent) == sorted([*self._leased, *self._quarantined]),
-            "nameless cache": all(self._hashes[block] is not None for block in self._cached),
+            "nameless cache": None not in map(hash_of, self._cached),
         }
         broken = next((rule for rule, holds in rules.items() if not holds), "")
         if not broken:
@@ -211,6 +212,4 @@ class BlockPool:
         """Integrity: there is no `problem`, and what is findable has its block. O(total)."""
         problem = self.problem(holders, lent)
         assert not problem, problem
-        self._findable.check(
-            {BlockId(b): known for b, known in enumerate(self._hashes) if known is not None}
-        )
+        self._findable.check(self._hashes.__getitem__, self.total - self._hashes.count(None))

@@ -130,7 +130,7 @@ class WorkerCore:
 
     def halves(self) -> dict[MoveId, OpenHalf]:
         """Its half of every move that is not over."""
-        return self._moves.halves()
+        return self._moves.halves() | self._fetches.halves()
 
     def half(self, move_id: MoveId) -> Half:
         """Its half of one move, be it over or unknown."""

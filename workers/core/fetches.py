@@ -21,6 +21,7 @@ from . import fetches_source, fetches_target
 from .copies import KvShape
 from .fetches_source import SourceFetches
 from .fetches_target import TargetFetches
+from .halves import OpenHalf, fetch_halves
 from .limits import WorkerLimits
 from .memory import EndedMoves
 from .outbox import Outbox
@@ -107,6 +108,10 @@ class Fetches:
     def giving(self) -> bool:
         """Whether a peer fetches from here. One that takes has a request that waits."""
         return bool(self._sources.fetches)
+
+    def halves(self) -> dict[MoveId, OpenHalf]:
+        """Its half of every fetch that is not over."""
+        return fetch_halves(self._sources.fetches.values(), self._targets.fetches.values())
 
     def held_blocks(self) -> Iterator[BlockId]:
         """Each block once per copy or open fetch that holds it."""

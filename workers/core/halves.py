@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from ...proto.ids import MoveId, WorkerKey
+from ...proto.ids import GatewayId, MoveId, RequestId, WorkerKey
 from ...proto.move import Stage
-from ...proto.requests import Request
+from .fetches_source import SourceFetch
+from .fetches_target import TargetFetch
 from .memory import EndedMoves
 from .source_move import SourceMove
 from .target_move import TargetMove
@@ -30,13 +31,26 @@ class Half(StrEnum):
     LEASED = "leased"
     OFFERED = "offered"  # the source has stopped, not all has landed
     QUARANTINED = "quarantined"
+    # At the target of a fetch, beside RESERVE, LEASED and QUARANTINED:
+    LANDING = "landing"
+
+
+class Side(StrEnum):
+    """Whose half it is."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    FETCH_SOURCE = "fetch's source"
+    FETCH_TARGET = "fetch's target"
 
 
 class OpenHalf(NamedTuple):
     """A half that is not over."""
 
+    side: Side
     half: Half
-    request: Request
+    request_id: RequestId
+    gateway_id: GatewayId
     peer: WorkerKey
 
 
@@ -52,6 +66,9 @@ _TARGET = {
     Stage.HANDOVER: Half.OFFERED,
     Stage.ABORTED: Half.QUARANTINED,
 }
+
+
+_FETCH_TARGET = _TARGET | {Stage.RESERVE: Half.RESERVE, Stage.HANDOVER: Half.LANDING}
 
 
 def source_half(move: SourceMove) -> Half:
@@ -74,10 +91,36 @@ def open_halves(
     sources: Iterable[SourceMove], targets: Iterable[TargetMove]
 ) -> dict[MoveId, OpenHalf]:
     """Every half of one worker."""
-    halves = {
-        move.order.move_id: OpenHalf(source_half(move), move.sequence.request, move.target)
-        for move in sources
-    }
-    for move in targets:
-        halves[move.move_id] = OpenHalf(_TARGET[move.stage], move.request, move.source)
+    halves = {}
+    for source in sources:
+        request = source.sequence.request
+        halves[source.order.move_id] = OpenHalf(
+            Side.SOURCE, source_half(source), request.request_id, request.gateway_id, source.target
+        )
+    for target in targets:
+        request = target.request
+        halves[target.move_id] = OpenHalf(
+            Side.TARGET, _TARGET[target.stage], request.request_id, request.gateway_id,
+            target.source,
+        )  # fmt: skip
+    return halves
+
+
+def fetch_halves(
+    sources: Iterable[SourceFetch], targets: Iterable[TargetFetch]
+) -> dict[MoveId, OpenHalf]:
+    """The same of prefix fetches."""
+    halves = {}
+    for source in sources:
+        asked = source.asked
+        halves[asked.move_id] = OpenHalf(
+            Side.FETCH_SOURCE, _SOURCE[source.stage], asked.request_id, asked.gateway_id,
+            asked.target,
+        )  # fmt: skip
+    for target in targets:
+        request = target.sequence.request
+        halves[target.plan.move_id] = OpenHalf(
+            Side.FETCH_TARGET, _FETCH_TARGET[target.stage], request.request_id,
+            request.gateway_id, target.plan.source,
+        )  # fmt: skip
     return halves

@@ -129,4 +129,4 @@ class HostPool:
         assert len(places) == len(dict.fromkeys(places)), "a host block is in two places"
         named = dict(self._cached)
         named.update((block, prefix_hash) for block, (prefix_hash, _) in self._held.items())
-        self.findable.check(named)
+        self.findable.check(named.get, len(named))

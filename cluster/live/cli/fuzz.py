@@ -25,7 +25,9 @@ def fuzz(
     A seed decides everything: the pools, the limits, the requests, what fails
     and when. After the faults all is healed; then every admitted request must
     end and every worker's memory return. A failing seed is printed with the
-    command that replays it.
+    command that replays it. The tables count each event by the state that a move
+    or a prefix fetch was in: a dot cannot be, a red 0 could and was not seen; all
+    of the latter are listed at the end.
     """
     with reporting():
         # By name: cluster/ does not import sim/, which stands on it.

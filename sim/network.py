@@ -82,7 +82,7 @@ class Network:
             self._troubles.remove(trouble)
 
     def remember(self) -> None:
-        """From now on messages are kept for `echo`."""
+        """From now on messages are kept for `past`."""
         self._past = {}
 
     def past(self, target: PartyName) -> list[tuple[Action, Any]]:

@@ -123,7 +123,7 @@ def test_closing_leaves_no_thread_and_no_descriptor(mesh: Mesh) -> None:
     a, b = mesh.start("a"), mesh.start("b")
     a.close()
     b.close()
-    before = [a.census(), b.census()]
+    before = [a.settled(), b.settled()]
     for life in (2, 3, 4):
         a, b = mesh.reopen(a, life), mesh.reopen(b, life)
         for number in range(3):  # three pairings in one life
@@ -133,4 +133,4 @@ def test_closing_leaves_no_thread_and_no_descriptor(mesh: Mesh) -> None:
             a.peer.order("close_pair", b.key)
         a.close()
         b.close()
-    assert [a.census(), b.census()] == before
+    assert [a.settled(), b.settled()] == before

@@ -5,8 +5,7 @@ of some rows one after another. They are read and written a piece at a time,
 straight between the cache and a transport's memory.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -14,27 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...kernels.cpu import row_copy
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Bytes [at, at + size) of a piece: whole rows from `row` on, or part of that one row."""
-
-    at: int
-    size: int
-    row: int
-    rows: int  # 0: part of one
-    offset: int
-
-
-def spans(start: int, size: int, row_bytes: int) -> Iterator[Span]:
-    """Cut bytes [start, start + size) of the run at its rows: a part, whole rows, a part."""
-    at = 0
-    while at < size:
-        row, offset = divmod(start + at, row_bytes)
-        whole = 0 if offset else (size - at) // row_bytes
-        length = whole * row_bytes or min(size - at, row_bytes - offset)
-        yield Span(at=at, size=length, row=row, rows=whole, offset=offset)
-        at += length
+Run = tuple[int, int, NDArray[np.int64], int, int, int, int]
 
 
 class BlockBytes(Protocol):
@@ -49,44 +30,35 @@ class BlockBytes(Protocol):
 
 
 class BlockRows:
-    """Rows `index` [n] of `table` [rows, row_bytes] uint8, on the CPU. Any thread.
-
-    Without the GIL. By torch one way, by numpy the other: torch's index_copy_ goes
-    element by element, numpy's take first copies a table that has gaps.
-    """
+    """Rows `index` [n] of `table` [rows, row_bytes] uint8, on the CPU. Any thread."""
 
     def __init__(self, table: Tensor, index: NDArray[np.int64]) -> None:
+        assert table.stride(1) == 1, table.stride()
         self._table = table
-        self._numbers = torch.from_numpy(index)
-        self._rows: NDArray[np.uint8] = table.numpy()
         self._index = index
         self._row_bytes = table.shape[1]
         self.size_bytes = index.size * self._row_bytes
 
     def gather(self, start: int, into: Tensor) -> None:
         """Fill the flat bytes `into` from byte `start` of the run on."""
-        for span in spans(start, into.numel(), self._row_bytes):
-            piece = into[span.at : span.at + span.size]
-            if span.rows:
-                numbers = self._numbers[span.row : span.row + span.rows]
-                torch.index_select(self._table, 0, numbers, out=piece.view(span.rows, -1))
-            else:
-                piece.numpy()[:] = self._part(span)
+        row_copy.gather(*self._run(start, into))
 
     def scatter(self, start: int, piece: Tensor) -> None:
         """Put `piece` into its rows, from byte `start` of the run on."""
-        data = piece.numpy()
-        for span in spans(start, data.size, self._row_bytes):
-            part = data[span.at : span.at + span.size]
-            if span.rows:
-                index = self._index[span.row : span.row + span.rows]
-                self._rows[index] = part.reshape(span.rows, -1)
-            else:
-                self._part(span)[:] = part
+        row_copy.scatter(*self._run(start, piece))
 
-    def _part(self, span: Span) -> NDArray[np.uint8]:
-        row: NDArray[np.uint8] = self._rows[self._index[span.row]]
-        return row[span.offset : span.offset + span.size]
+    def _run(self, start: int, piece: Tensor) -> Run:
+        """What a row copy takes. IndexError beyond the run: nothing behind this checks."""
+        size = piece.numel()
+        if not 0 <= start <= start + size <= self.size_bytes:
+            raise IndexError(f"bytes {start}..{start + size} of {self.size_bytes}")
+        assert piece.is_contiguous(), piece.stride()
+        assert piece.dtype == torch.uint8, piece.dtype
+        table = self._table
+        return (
+            table.data_ptr(), table.stride(0), self._index, self._row_bytes,
+            start, piece.data_ptr(), size,
+        )  # fmt: skip
 
 
 class WholeRows:

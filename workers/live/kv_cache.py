@@ -6,6 +6,7 @@ keys at index 0, values at 1. A (layer, block, head) is contiguous. Which block
 holds what is the WorkerCore's affair; this only stores, gathers and scatters.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.cpu.row_copy import LINE_BYTES
 from ...kernels.select import select_block_copy
 from ..core.head_ranges import HeadRange
 from ..models.errors import ModelError
@@ -127,7 +129,12 @@ class KvCache:
 
 
 def _zeros(shape: tuple[int, ...], device: str) -> Tensor:
-    """On CPU from calloc: memory is taken when a block is first written, not at start."""
+    """On CPU from calloc: memory is taken when a block is first written, not at start. It
+    begins at a line of the cache, so that rows can be written a line at a time.
+    """
     if device == "cpu":
-        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+        line = LINE_BYTES // ELEMENT_BYTES
+        flat = np.zeros(math.prod(shape) + line, dtype=np.float32)
+        first = -flat.ctypes.data % LINE_BYTES // ELEMENT_BYTES
+        return torch.from_numpy(flat[first : first + math.prod(shape)].reshape(shape))
     return torch.zeros(shape, dtype=torch.float32, device=device)

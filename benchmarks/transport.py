@@ -1,4 +1,4 @@
-"""KV transport against what it stands on: bytes per second between two processes.
+"""KV transport against what it stands on: bytes and CPU seconds between two processes.
 
     python benchmarks/transport.py [--rounds 9] [--total-mib 128] [--json]
 
@@ -17,6 +17,9 @@ slows all of them:
 All read from, and write to, as much memory as the caches have; the last three
 in order, without gather, checksum or header. A round lasts until the receiver has
 everything. Figures are medians; the ratios are to each of the other ways.
+
+Both ends share the cores of one machine, so what bounds a way is most often the
+CPU time it takes: that of both processes is printed too, all threads counted.
 """
 
 import argparse
@@ -29,6 +32,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -63,6 +67,7 @@ from splitweave.workers.models.spec import Family, ModelSpec
 from torch import Tensor
 
 MIB = 1 << 20
+GIB = 1 << 30
 # A block of one layer is 16 KiB: keys and values of 16 tokens, 2 heads of 64.
 SPEC = ModelSpec(
     family=Family.LLAMA, layers=32, hidden=64, heads=2, kv_heads=2, head_dim=64, ffn=64, vocab=9,
@@ -80,6 +85,18 @@ OURS = ("network", "memory")
 BARE = ("gloo", "gloo-chunks", "tcp")
 WAYS = OURS + BARE
 Shape = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One way, one size."""
+
+    bytes_per_s: float
+    source_cpu_s_per_gib: float
+    target_cpu_s_per_gib: float
+
+
+Rounds = dict[tuple[Shape, str], list[Round]]
 
 
 def key(name: str) -> WorkerKey:
@@ -184,6 +201,9 @@ class Target:
     def do_transport(self, shape: tuple[int, int]) -> None:
         self._left = shape[1]
 
+    def do_cpu(self, _: None) -> None:
+        self._pipe.send(time.process_time())
+
     def do_gloo(self, shape: tuple[int, int]) -> None:
         size, count = shape
         move_messages(self._gloo.recv, places(self._memory, size), count)
@@ -231,9 +251,21 @@ class Source:
             transport.close()
         self._pipe.send(None)
 
-    def round(self, way: str, shape: Shape, total_bytes: int) -> float:
-        """Bytes per second."""
+    def round(self, way: str, shape: Shape, total_bytes: int) -> Round:
+        """All of it, once."""
         count = max(1, total_bytes // size_of(shape))
+        source_cpu_s, target_cpu_s = self._cpu_s()
+        seconds = self._move(way, shape, count)
+        source_end_s, target_end_s = self._cpu_s()
+        size = size_of(shape) * count
+        return Round(
+            bytes_per_s=size / seconds,
+            source_cpu_s_per_gib=(source_end_s - source_cpu_s) * GIB / size,
+            target_cpu_s_per_gib=(target_end_s - target_cpu_s) * GIB / size,
+        )
+
+    def _move(self, way: str, shape: Shape, count: int) -> float:
+        """Seconds, until the target has everything."""
         copies = copies_of(shape, count)
         started_at = time.perf_counter()
         match way:
@@ -248,7 +280,12 @@ class Source:
                 self._send_tcp(size_of(shape), count)
         assert self._pipe.poll(WAIT_S), f"{way} did not end in {WAIT_S} s"
         self._pipe.recv()
-        return size_of(shape) * count / (time.perf_counter() - started_at)
+        return time.perf_counter() - started_at
+
+    def _cpu_s(self) -> tuple[float, float]:
+        """What both processes have used in their lives: source, target."""
+        self._order("cpu", None)
+        return time.process_time(), float(self._pipe.recv())
 
     def _order(self, word: str, value: Any) -> None:
         with self._lock:
@@ -282,30 +319,64 @@ def measure(rounds: int, total_bytes: int, console: Console) -> list[dict[str, f
     process = context.Process(target=target_main, args=(theirs,), daemon=True)
     process.start()
     source = Source(ours)
-    rates: dict[tuple[Shape, str], list[float]] = {(s, w): [] for s in SHAPES for w in WAYS}
+    measured: Rounds = {(shape, way): [] for shape in SHAPES for way in WAYS}
     for number in track(range(rounds + 1), "rounds", console=console):
         for shape in SHAPES:
             for way in WAYS:
-                rate = source.round(way, shape, total_bytes)
+                seen = source.round(way, shape, total_bytes)
                 if number:  # the first round pairs and warms up
-                    rates[shape, way].append(rate)
+                    measured[shape, way].append(seen)
     source.close()
     process.join(WAIT_S)
-    return [row(shape, rates) for shape in SHAPES]
+    return [row(shape, measured) for shape in SHAPES]
 
 
-def row(shape: Shape, rates: dict[tuple[Shape, str], list[float]]) -> dict[str, float]:
+def row(shape: Shape, measured: Rounds) -> dict[str, float]:
     """Ratios are medians of each round's own ratio: the ways of a round share its weather."""
+    names = ("bytes_per_s", "source_cpu_s_per_gib", "target_cpu_s_per_gib")
     return {
         "copy_bytes": size_of(shape),
-        **{f"{way}_bytes_per_s": statistics.median(rates[shape, way]) for way in WAYS},
-        **{f"{mine}_to_{bare}": ratio(rates[shape, mine], rates[shape, bare])
-           for mine in OURS for bare in BARE},
-    }  # fmt: skip
+        **{
+            f"{way}_{name}": statistics.median(getattr(seen, name) for seen in measured[shape, way])
+            for way in WAYS
+            for name in names
+        },
+        **{
+            f"{mine}_to_{bare}": ratio(measured[shape, mine], measured[shape, bare])
+            for mine in OURS
+            for bare in BARE
+        },
+    }
 
 
-def ratio(mine: list[float], theirs: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+def ratio(mine: list[Round], theirs: list[Round]) -> float:
+    pairs = zip(mine, theirs, strict=True)
+    return statistics.median(ours.bytes_per_s / bare.bytes_per_s for ours, bare in pairs)
+
+
+def print_rows(rows: Sequence[dict[str, float]]) -> None:
+    """Throughput and ratios; then what it took."""
+    head = "copy KiB" + "".join(f"{way:>13}" for way in WAYS)
+    print(head + "   MB/s; network, memory to:", *BARE)
+    for line in rows:
+        print(
+            f"{line['copy_bytes'] / 1024:8.0f}"
+            + "".join(f"{line[f'{way}_bytes_per_s'] / 1e6:13.0f}" for way in WAYS)
+            + "".join(
+                f"   {line[f'network_to_{bare}']:.2f} {line[f'memory_to_{bare}']:.2f}"
+                for bare in BARE
+            )
+        )
+    print(f"\n{head}   CPU seconds per GiB, source + target")
+    for line in rows:
+        print(
+            f"{line['copy_bytes'] / 1024:8.0f}"
+            + "".join(
+                f"{line[f'{way}_source_cpu_s_per_gib']:7.2f} +"
+                f"{line[f'{way}_target_cpu_s_per_gib']:5.2f}"
+                for way in WAYS
+            )
+        )
 
 
 def main() -> None:
@@ -322,16 +393,7 @@ def main() -> None:
         load = os.getloadavg()[0]
         print(json.dumps({"rounds": arguments.rounds, "load": load, "rows": rows}, indent=2))
         return
-    print("copy KiB" + "".join(f"{way:>12}" for way in WAYS) + "  MB/s; network, memory to:", *BARE)
-    for line in rows:
-        print(
-            f"{line['copy_bytes'] / 1024:8.0f}"
-            + "".join(f"{line[f'{way}_bytes_per_s'] / 1e6:12.0f}" for way in WAYS)
-            + "".join(
-                f"   {line[f'network_to_{bare}']:.2f} {line[f'memory_to_{bare}']:.2f}"
-                for bare in BARE
-            )
-        )
+    print_rows(rows)
 
 
 if __name__ == "__main__":

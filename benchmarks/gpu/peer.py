@@ -133,7 +133,9 @@ class Peer:
         device = torch.device(self._device, 0)
         torch.cuda.set_device(device)
         backend = NcclBackend(device, lambda reason: self.say("stuck", reason), nccl)
-        limits = replace(limits, pairs_max=nccl.pairs_per_direction, in_flight_max=16)
+        limits = replace(
+            limits, pairs_max=nccl.pairs_per_direction, chunk_bytes=2 << 20, in_flight_max=16
+        )
         return Ways(backend, None, ""), limits
 
     def _announce(self, target: Endpoint, header: ParcelHeader, _copies: Sequence[Copy]) -> None:

@@ -55,7 +55,7 @@ class Flipping:
 
 
 class FlippingPair:
-    """Flips, after the checksum, a bit of the next message where `flips` says."""
+    """Flips, after the checksum, a bit of what is sent next, `flips` bytes on."""
 
     def __init__(self, pair: Pair, flips: list[int]) -> None:
         self._pair = pair
@@ -63,7 +63,11 @@ class FlippingPair:
 
     def send(self, place: torch.Tensor, number: int) -> Pending:
         if self._flips:
-            place[self._flips.pop()] ^= 4
+            at = self._flips.pop()
+            if at < place.numel():
+                place[at] ^= 4
+            else:
+                self._flips.append(at - place.numel())
         return self._pair.send(place, number)
 
     def __getattr__(self, name: str) -> Any:
@@ -77,7 +81,7 @@ class Peer:
         self._transport: Transport | None = None
         self._go_on = threading.Event()
         self._go_on.set()
-        self._flips: list[int] = []  # where to flip a bit of the next message sent
+        self._flips: list[int] = []  # after how many of the next bytes sent to flip a bit
 
     def serve(self) -> None:
         self.say("ready")

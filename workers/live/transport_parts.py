@@ -10,6 +10,7 @@ from .setup import WorkerSetup
 from .transport import TransportLimits, Ways, cpu_ways, network_ways
 
 GPU_IN_FLIGHT_MAX = 16
+GPU_CHUNK_BYTES = 2 << 20
 
 
 def transport_parts(
@@ -31,5 +32,8 @@ def transport_parts(
 def nccl_transport_limits(nccl: NcclLimits) -> TransportLimits:
     """As many pairs as there are communicators, and several messages for one launch."""
     return replace(
-        TransportLimits(), pairs_max=nccl.pairs_per_direction, in_flight_max=GPU_IN_FLIGHT_MAX
+        TransportLimits(),
+        pairs_max=nccl.pairs_per_direction,
+        chunk_bytes=GPU_CHUNK_BYTES,
+        in_flight_max=GPU_IN_FLIGHT_MAX,
     )

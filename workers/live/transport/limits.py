@@ -21,7 +21,8 @@ class TransportLimits:
                         so that the side that notices is the one that can pair anew
     close_timeout_s     `close` waits so long for all threads together
     chunk_bytes         one message, a multiple of 16; small enough for a cache and for
-                        several to overlap
+                        several to overlap; a page more than a round number, so that
+                        markers do not ask for a message of their own
     in_flight_max       messages posted at once per pair: a pair takes in_flight_max *
                         chunk_bytes of memory on each side, allocated once
     group_max           small copies announced by one header; together at most chunk_bytes
@@ -37,8 +38,8 @@ class TransportLimits:
     copy_timeout_s: float = 10.0
     idle_timeout_s: float = 300.0
     close_timeout_s: float = 20.0
-    chunk_bytes: int = 2 * MIB
-    in_flight_max: int = 4
+    chunk_bytes: int = MIB + 4096
+    in_flight_max: int = 8
     group_max: int = 64
     ahead_max: int = 8
     copy_bytes_max: int = 1024 * MIB

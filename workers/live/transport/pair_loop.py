@@ -2,6 +2,7 @@
 
 The same loop sends and receives; the jobs differ. While messages are under way
 the thread fills, or empties, others; parcels are announced ahead of their turn.
+Messages are posted in bursts.
 Any PairError ends the pair and fails every copy it has: a pair that is out of
 step would abort the receiving process at the next message of another size.
 
@@ -68,6 +69,7 @@ class PairLoop(Generic[T]):
         self._begun: deque[tuple[Job, Iterator[Message]]] = deque()  # the thread's own, as below
         self._in_flight: deque[InFlight] = deque()
         self._posted = 0
+        self._filling = True  # slots, a burst of them
         self._moved_at = 0.0  # when last a message got through, or one was posted to none
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -137,7 +139,7 @@ class PairLoop(Generic[T]):
     def _pump(self) -> None:
         while self._killed is None:
             self._begin_ahead()
-            if self._begun and self._has_slot():
+            if self._begun and self._may_post():
                 self._post_next()
             elif self._in_flight:
                 self._await_oldest()
@@ -154,8 +156,16 @@ class PairLoop(Generic[T]):
                 return
             self._begin(job)
 
-    def _has_slot(self) -> bool:
-        return self._pair is None or len(self._in_flight) < self._pair.slots
+    def _may_post(self) -> bool:
+        """Until all slots are taken, and then not before half of them are free: each post
+        tells the peer, whose I/O thread gloo lets spin until its own post is through.
+        """
+        if self._pair is not None:
+            if len(self._in_flight) == self._pair.slots:
+                self._filling = False
+            elif len(self._in_flight) <= self._pair.slots // 2:
+                self._filling = True
+        return self._filling
 
     def _pop(self) -> Job | None:
         job = self._backlog.pop()

@@ -18,10 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from splitweave.sim.cores import CoreBuilder
-from splitweave.sim.lengths import Lognormal
 from splitweave.sim.metrics import measure
 from splitweave.sim.run import simulate
-from splitweave.sim.scenario import PoissonSpec, Scenario, load_scenario
+from splitweave.sim.scenario import Scenario, load_scenario
+from splitweave.sim.workloads.lengths import Lognormal
+from splitweave.sim.workloads.specs import PoissonSpec
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "two_pools.toml"
 LONG = Lognormal(kind="lognormal", median=129, p90=424, max=1000)  # Azure's conversations

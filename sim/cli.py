@@ -139,7 +139,7 @@ def _simulate(console: Console, scenario: Scenario, transcript: Transcript | Non
     with _bar(console) as progress:
         task = progress.add_task("requests", total=None)
 
-        def show(ended: int, total: int) -> None:
+        def show(ended: int, total: int | None) -> None:
             progress.update(task, completed=ended, total=total)
 
         return simulate(scenario, transcript=transcript, progress=show)

@@ -16,6 +16,7 @@ from .errors import InvariantBroken
 from .scenario import ClassSpec
 from .streams import TrueStream
 
+Answered = Callable[["Stream", tuple[int, ...] | None], None]
 TRIES_MAX = 12  # of the SDK in a row, for a stream that the server cannot go on with
 
 
@@ -44,6 +45,7 @@ class Stream:
     account: StreamAccount | None = None
     error: RejectCode | None = None
     message: str = ""
+    answer: list[int] | None = None  # kept of a session's requests: the next turn repeats it
 
     @property
     def ended(self) -> bool:
@@ -65,6 +67,7 @@ class Clients:
         self.streams: dict[RequestId, Stream] = {}
         self.open = 0
         self.ask_again: Callable[[Stream], None] | None = None  # given: it tries elsewhere
+        self.answered: Answered | None = None  # given: told of every end of a kept answer
         self._checked = checked
         self._context_tokens_max = context_tokens_max
 
@@ -91,13 +94,17 @@ class Clients:
         if stream.ended or stream.request is None:
             return None
         if stream.hung_up:
-            self._close(request_id).finish = FinishReason.CANCELLED
+            self._close(request_id, FinishReason.CANCELLED).finish = FinishReason.CANCELLED
             return None
         have = range(stream.tokens)
         emitted = tuple(0 if stream.truth is None else stream.truth.output(n) for n in have)
         return replace(
             stream.request, gateway_id=gateway_id, emitted=emitted, resumes=stream.resumes
         )
+
+    def keep_answer(self, request_id: RequestId) -> None:
+        """Keep what is answered, and tell `answered` at the end: prompt and answer, or None."""
+        self.streams[request_id].answer = []
 
     def listens(self, request_id: RequestId, gateway_id: GatewayId) -> bool:
         """Whether the client is at that gateway: else nobody hears what it says."""
@@ -138,10 +145,12 @@ class Clients:
         stream.together += count - 1
         stream.last_ns = now_ns
         stream.tokens += count
+        if stream.answer is not None:
+            stream.answer.extend(token.token_id for token in effect.tokens)
 
     def end(self, effect: EndStream) -> None:
         """A stream is complete. Raises InvariantBroken if it is not."""
-        stream = self._close(effect.request_id)
+        stream = self._close(effect.request_id, effect.finish)
         stream.finish = effect.finish
         stream.account = effect.account
         if effect.finish is FinishReason.CANCELLED:
@@ -161,16 +170,20 @@ class Clients:
                 stream.failures += 1
                 self.ask_again(stream)
                 return
-        stream = self._close(effect.request_id)
+        stream = self._close(effect.request_id, None)
         stream.error = effect.code
         stream.message = effect.message
 
-    def _close(self, request_id: RequestId) -> Stream:
+    def _close(self, request_id: RequestId, finish: FinishReason | None) -> Stream:
         stream = self.streams[request_id]
         if stream.ended:
             raise InvariantBroken(f"{request_id}: its stream ended twice")
         self.open -= 1
-        stream.request = None
+        request, stream.request = stream.request, None
+        if stream.answer is not None and self.answered is not None and request is not None:
+            whole = finish is not None and finish is not FinishReason.CANCELLED
+            self.answered(stream, request.token_ids + tuple(stream.answer) if whole else None)
+            stream.answer = None
         return stream
 
 

@@ -4,28 +4,29 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import inf
 
 from ..proto.gateway_events import RejectCode
-from .arrivals import Arrival
 from .clock import NS_PER_S, seconds, to_ns
 from .cores import CoreBuilder
 from .coverage import Coverage
 from .errors import InvariantBroken
 from .faults import Fault
+from .feed import Feed
 from .inject import Injector
 from .leftovers import leftovers
 from .observer import Observer
 from .plan import draw_plan
 from .queue import EventQueue
-from .scenario import PoissonSpec, Scenario, TraceSpec
+from .scenario import FaultSpec, Scenario
 from .transcript import Transcript
-from .workload import poisson, read_azure, read_mooncake, scaled, spread
+from .workloads.arrivals import Workload
+from .workloads.source import Source
 from .world import Watching, World, queue_world
 
 SLICE_NS = NS_PER_S // 4
 QUIET_NS = 30 * NS_PER_S  # after the last stream's end, until nothing may be held any more
-Progress = Callable[[int, int], None]  # (streams ended, streams in all)
+Progress = Callable[[int, int | None], None]  # (streams ended, in all: None while unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,9 @@ class Outcome:
     events: int
 
 
-def arrivals_of(scenario: Scenario) -> list[Arrival]:
-    """The workload of a scenario. Raises TraceError."""
-    spec = scenario.workload
-    if isinstance(spec, PoissonSpec):
-        return poisson(spec, scenario.seed)
-    return _trace(spec, scenario.seed)
+def arrivals_of(scenario: Scenario) -> Workload:
+    """The workload of a scenario. Iterating it raises TraceError for a bad file."""
+    return Source(scenario.workload, scenario.seed, scenario.model.context_tokens_max)
 
 
 def simulate(
@@ -84,33 +82,35 @@ def with_seed(scenario: Scenario, seed: int) -> Scenario:
 class Run:
     """The course of one run, whichever clock drives it."""
 
-    def __init__(self, world: World, arrivals: list[Arrival]) -> None:
+    def __init__(self, world: World, workload: Workload) -> None:
         self.world = world
-        self._arrivals = arrivals
-        spec = world.scenario.faults
+        self._feed = Feed(world, workload)
+        scenario = world.scenario
         world.start()
+        # Faults and who hangs up are drawn beforehand: that alone reads the workload ahead.
+        calm = scenario.faults == FaultSpec()
+        times_ns = [] if calm else [arrival.at_ns for arrival in workload]
         self.plan = draw_plan(
-            spec,
-            world.scenario.seed,
-            world.worker_ids,
-            [a.at_ns for a in arrivals],
-            world.gateway_ids,
+            scenario.faults, scenario.seed, world.worker_ids, times_ns, world.gateway_ids
         )
         self._injector = Injector(world, self.plan)
-        self.heal_ns = to_ns(spec.until_s)
+        self.heal_ns = to_ns(scenario.faults.until_s)
         if self.plan:
             world.scheduler.at(self.heal_ns, self._heal, None)
-        world.scheduler.at(arrivals[0].at_ns, self._arrive, 0)
+        self._feed.start()
 
     @property
-    def deadline_ns(self) -> int:
-        """When every stream must have ended."""
-        calm_ns = max(self._arrivals[-1].at_ns, self.heal_ns)
+    def deadline_ns(self) -> float:
+        """When every stream must have ended; infinite while requests are to come."""
+        if self._feed.next_known:
+            return inf
+        calm_ns = max(self._feed.last_ns, self.heal_ns)
         return calm_ns + to_ns(self.world.scenario.end_within_s)
 
     @property
-    def requests(self) -> int:
-        return len(self._arrivals)
+    def requests(self) -> int | None:
+        """How many there are in all; None while that is not known."""
+        return self._feed.total
 
     @property
     def ended(self) -> int:
@@ -119,7 +119,7 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether all have come and all have ended."""
-        return self.ended == len(self._arrivals)
+        return self._feed.over and self.ended == self._feed.asked
 
     def judge_end(self) -> None:
         """Every stream has ended, and as promised. Raises InvariantBroken."""
@@ -136,11 +136,6 @@ class Run:
                     f"{stream.request_id} failed after {stream.tokens} tokens: "
                     f"{stream.error} {stream.message}"
                 )
-
-    def _arrive(self, index: int) -> None:
-        self.world.arrive(index, self._arrivals[index])
-        if index + 1 < len(self._arrivals):
-            self.world.scheduler.at(self._arrivals[index + 1].at_ns, self._arrive, index + 1)
 
     def _heal(self, _: None) -> None:
         self._injector.heal()
@@ -169,14 +164,6 @@ def _settle(run: Run, queue: EventQueue) -> None:
         raise InvariantBroken(
             f"{seconds(QUIET_NS):g} s after all streams ended: " + "; ".join(left)
         )
-
-
-def _trace(spec: TraceSpec, seed: int) -> list[Arrival]:
-    read = read_azure if spec.format == "azure" else read_mooncake
-    arrivals = read(Path(spec.path))
-    if spec.bucket_s:
-        arrivals = spread(arrivals, spec.bucket_s, seed)
-    return scaled(arrivals, speedup=spec.speedup, limit=spec.requests)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Unknown keys are refused by name with the allowed ones; every bound is here.
 
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -17,7 +17,7 @@ from .costs.config_json import read_decoder
 from .costs.errors import CostError
 from .costs.memory import Blocks
 from .costs.specs import AffineSpec, Count, Hardware, ModelSpec, Positive, RooflineSpec
-from .lengths import Fixed, Length
+from .workloads.specs import WorkloadSpec
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Seconds = Annotated[float, Field(ge=0)]
@@ -46,34 +46,6 @@ class NetworkSpec:
     latency_us: float = Field(default=200.0, ge=0)
     jitter_us: float = Field(default=0.0, ge=0)
     gateways: Positive = 1
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PoissonSpec:
-    """Exponential gaps; lengths drawn one by one."""
-
-    kind: Literal["poisson"]
-    rate_per_s: float = Field(gt=0)
-    requests: Positive
-    prompt: Length = field(default_factory=lambda: Fixed(kind="fixed", tokens=512))
-    output: Length = field(default_factory=lambda: Fixed(kind="fixed", tokens=128))
-    shared_prefix_tokens: Count = 0
-    prefix_groups: Count = 0
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TraceSpec:
-    """A trace file; `path` is relative to the scenario's own folder."""
-
-    kind: Literal["trace"]
-    format: Literal["azure", "mooncake"]
-    path: str = Field(min_length=1)
-    speedup: float = Field(default=1.0, gt=0)
-    requests: Count = 0  # 0: all
-    bucket_s: Seconds = 0.0  # > 0: stamps fall in buckets this wide; spread them
-
-
-WorkloadSpec = Annotated[PoissonSpec | TraceSpec, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -202,7 +174,10 @@ def load_scenario(path: Path) -> Scenario:
     """The scenario at `path`; paths in it are relative to its folder. Raises ConfigError."""
     tables = read(path)
     hardware = tables.get("hardware")
-    named = [tables.get("workload"), *(hardware.values() if isinstance(hardware, dict) else ())]
+    workload = tables.get("workload")
+    parts = workload.get("parts") if isinstance(workload, dict) else None
+    named = [workload, *(parts if isinstance(parts, list) else ())]
+    named += hardware.values() if isinstance(hardware, dict) else ()
     for table in named:
         for key in ("path", "catalogue"):
             if isinstance(table, dict) and isinstance(table.get(key), str):

@@ -14,7 +14,6 @@ from ..proto.effects import AnswerAsk, RestartStarting
 from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from ..proto.worker_events import ViewAsked, WorkerStarted
-from .arrivals import Arrival, PromptMaker
 from .clients import Clients, Stream, class_of
 from .clock import Scheduler, to_ns
 from .cores import CoreBuilder
@@ -28,6 +27,8 @@ from .queue import EventQueue
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .streams import VOCAB, TrueStream
+from .workloads.arrivals import Arrival
+from .workloads.prompts import PromptMaker
 
 RETIRED_DOWN_NS = 500_000_000
 FENCED_NOTICED_NS = 100_000_000  # from a fenced worker's end to the controller's shell
@@ -138,14 +139,20 @@ class World:
     # ---- clients
 
     def arrive(self, index: int, arrival: Arrival) -> RequestId:
-        """A client asks the next gateway in turn."""
+        """A client asks the next gateway in turn; a session stays with its own."""
         gateway_id = self.gateway_ids[index % len(self.gateway_ids)]
         now_ns = self.scheduler.now_ns
-        request = replace(
-            self._prompts.request(index, arrival, gateway_id),
-            request_class=class_of(self.scenario.classes, self.scenario.seed, index),
-        )
-        self.clients.ask(request, now_ns, self._deadline_ns(index, now_ns))
+        request_class = arrival.request_class
+        if request_class is None:
+            request_class = class_of(self.scenario.classes, self.scenario.seed, index)
+        request = self._prompts.request(index, arrival, gateway_id)
+        request = replace(request, request_class=request_class)
+        deadline_ns = self._deadline_ns(index, now_ns)
+        if arrival.within_ns is not None:
+            deadline_ns = now_ns + arrival.within_ns
+        self.clients.ask(request, now_ns, deadline_ns)
+        if arrival.turns:
+            self.clients.keep_answer(request.request_id)
         self._ask(gateway_id, request.request_id)
         return request.request_id
 

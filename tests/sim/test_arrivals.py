@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from splitweave.proto.blocks import block_hashes
 from splitweave.proto.ids import GatewayId
-from splitweave.sim.arrivals import Arrival, PromptMaker, Segment, quick_block_hashes
 from splitweave.sim.errors import TraceError
-from splitweave.sim.lengths import Fixed, Lognormal, Uniform
-from splitweave.sim.scenario import PoissonSpec
 from splitweave.sim.streams import VOCAB
-from splitweave.sim.workload import poisson, read_azure, read_mooncake, scaled, spread
+from splitweave.sim.workloads.arrivals import Arrival, Segment
+from splitweave.sim.workloads.lengths import Fixed, Lognormal, Uniform
+from splitweave.sim.workloads.order import cut, scaled, spread
+from splitweave.sim.workloads.prompts import PromptMaker, quick_block_hashes
+from splitweave.sim.workloads.source import Source, read_trace
+from splitweave.sim.workloads.specs import PoissonSpec
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data here")
@@ -26,13 +28,14 @@ ROW = '{"timestamp": 3000, "input_length": 600, "output_length": 5, "hash_ids": 
 
 
 def _poisson(seed: int = 1, **changes: Any) -> list[Arrival]:
-    return poisson(PoissonSpec(kind="poisson", **({"requests": 4000} | changes)), seed)
+    spec = PoissonSpec(kind="poisson", **({"requests": 4000} | changes))
+    return list(Source(spec, seed, 131072))
 
 
-def _read(read: Any, tmp_path: Path, data: str | bytes) -> list[Arrival]:
+def _read(form: str, tmp_path: Path, data: str | bytes) -> list[Arrival]:
     path = tmp_path / "trace"
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return list(read(path))
+    return list(read_trace(path, form))
 
 
 @pytest.mark.parametrize("rate_per_s", [0.5, 20.0, 3000.0])
@@ -98,7 +101,7 @@ def test_quick_hashes_are_the_hashes_of_any_prompt(token_ids: list[int], size: i
 def test_azure_keeps_its_hundred_nanoseconds_and_sorts_what_is_out_of_order(tmp_path: Path) -> None:
     rows = "2023-11-16 18:17:04.0000001,5,1\n2023-11-16 18:17:03.9999999,6,2\n"
     later = "2023-11-17 00:00:00,7,3\r\n\r\n"
-    arrivals = _read(read_azure, tmp_path, HEADER + rows + later)
+    arrivals = _read("azure", tmp_path, HEADER + rows + later)
     assert [(a.at_ns, a.prompt_tokens) for a in arrivals][:2] == [(0, 6), (200, 5)]
     assert arrivals[2].at_ns == 20576 * S + 100
 
@@ -115,27 +118,27 @@ def test_azure_keeps_its_hundred_nanoseconds_and_sorts_what_is_out_of_order(tmp_
 )
 def test_a_bad_azure_line_is_named(tmp_path: Path, text: Any, message: str) -> None:
     with pytest.raises(TraceError) as caught:
-        _read(read_azure, tmp_path, text)
+        _read("azure", tmp_path, text)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("stamp", ["NaN", "Infinity", "-1", "null", "[]"])
 def test_a_mooncake_stamp_that_is_no_time_is_refused_by_line(tmp_path: Path, stamp: str) -> None:
     with pytest.raises(TraceError, match=r":2: timestamp is .*; expected milliseconds >= 0"):
-        _read(read_mooncake, tmp_path, ROW + ROW.replace("3000", stamp))
+        _read("mooncake", tmp_path, ROW + ROW.replace("3000", stamp))
 
 
 @pytest.mark.parametrize("count", ["true", "5.5", "null", '"x"', "-3"])
 def test_a_mooncake_count_that_is_none_is_refused_by_line(tmp_path: Path, count: str) -> None:
     with pytest.raises(TraceError, match=r":3: output_length is .*; expected a whole number"):
-        _read(read_mooncake, tmp_path, ROW + "\n" + ROW.replace(": 5", f": {count}"))
+        _read("mooncake", tmp_path, ROW + "\n" + ROW.replace(": 5", f": {count}"))
 
 
 @pytest.mark.parametrize(("tokens", "pieces"), [(1, [1]), (512, [512]), (513, [512, 1])])
 def test_a_mooncake_prompt_is_whole_blocks_and_a_tail(
     tmp_path: Path, tokens: int, pieces: list[int]
 ) -> None:
-    (arrival,) = _read(read_mooncake, tmp_path, ROW.replace("600", str(tokens)))
+    (arrival,) = _read("mooncake", tmp_path, ROW.replace("600", str(tokens)))
     assert [segment.tokens for segment in arrival.segments] == pieces
     assert arrival.segments[0] == Segment("block/7", pieces[0])
 
@@ -148,10 +151,10 @@ def test_a_speedup_keeps_order_and_shares_and_a_limit_takes_the_first(
         Arrival(at_ns=s * S, segments=(Segment(f"own/{n}", 5),), output_tokens=1)
         for n, s in enumerate(sorted(seconds))
     ]
-    quick = scaled(arrivals, speedup=speedup, limit=0)
+    quick = list(scaled(arrivals, speedup))
     assert [a.segments for a in quick] == [a.segments for a in arrivals]
     assert [a.at_ns for a in quick] == [round(a.at_ns / speedup) for a in arrivals]
-    assert scaled(arrivals, speedup=speedup, limit=3) == quick[:3]
+    assert list(scaled(cut(arrivals, 0.0, None, 3), speedup)) == quick[:3]
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 9))
@@ -160,15 +163,16 @@ def test_spreading_keeps_every_arrival_in_its_bucket(buckets: list[int], seed: i
         Arrival(at_ns=b * 3 * S, segments=(Segment(f"own/{n}", 5),), output_tokens=1)
         for n, b in enumerate(sorted(buckets))
     ]
-    moved = spread(arrivals, 3.0, seed)
+    moved = list(spread(arrivals, 3.0, seed))
     assert sorted(a.at_ns // (3 * S) for a in moved) == sorted(buckets)
     assert Counter(a.segments for a in moved) == Counter(a.segments for a in arrivals)
-    assert moved == spread(arrivals, 3.0, seed)
+    assert moved == list(spread(arrivals, 3.0, seed))
 
 
 @needs_data
 def test_mooncakes_conversations_are_read_whole() -> None:
-    arrivals = read_mooncake(DATA / "mooncake" / "mooncake_fast25_conversation_trace.jsonl")
+    path = DATA / "mooncake" / "mooncake_fast25_conversation_trace.jsonl"
+    arrivals = list(read_trace(path, "mooncake"))
     assert len(arrivals) == 12031
     assert 3500 < arrivals[-1].at_ns / S < 3600
     assert sum(a.prompt_tokens for a in arrivals) / 12031 == pytest.approx(12035, rel=0.01)

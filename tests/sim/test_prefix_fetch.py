@@ -12,7 +12,9 @@ from splitweave.proto.move import MoveKind, Stage
 from splitweave.sim.campaign import run_seeds
 from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.run import Outcome, simulate
-from splitweave.sim.scenario import Fixed, PoissonSpec, Scenario, load_scenario
+from splitweave.sim.scenario import Scenario, load_scenario
+from splitweave.sim.workloads.lengths import Fixed
+from splitweave.sim.workloads.specs import PoissonSpec
 
 GROUP = 10
 

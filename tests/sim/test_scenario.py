@@ -8,6 +8,9 @@ from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.scenario import ConfigError, load_scenario
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE_NAMES = (
+    "two_pools", "faults", "azure_trace", "devices", "chat_and_batch", "diurnal", "like_mooncake",
+)  # fmt: skip
 GOOD = """
 [hardware.a]
 kind = "affine"
@@ -31,7 +34,7 @@ def _load(tmp_path: Path, text: str) -> Any:
     return load_scenario(path)
 
 
-@pytest.mark.parametrize("name", ["two_pools", "faults", "azure_trace", "devices"])
+@pytest.mark.parametrize("name", EXAMPLE_NAMES)
 def test_the_examples_load(name: str) -> None:
     CoreBuilder(load_scenario(EXAMPLES / f"{name}.toml"))
 
@@ -40,6 +43,33 @@ def test_a_trace_path_is_relative_to_its_file(tmp_path: Path) -> None:
     text = GOOD[: GOOD.index("[workload]")]
     text += '[workload]\nkind = "trace"\nformat = "azure"\npath = "t.csv"\n'
     assert _load(tmp_path, text).workload.path == str(tmp_path / "t.csv")
+    text = text.replace("[workload]\n", '[workload]\nkind = "mix"\n[[workload.parts]]\n')
+    assert _load(tmp_path, text).workload.parts[0].path == str(tmp_path / "t.csv")
+
+
+SESSIONS = 'kind = "sessions"\nrate_per_s = 1\nsessions = 5\n'
+MIX = 'kind = "mix"\n[[workload.parts]]\n'
+WORKLOADS = [
+    (SESSIONS + "turn_mean = 3", "unknown key workload.turn_mean; did you mean turns_mean?"),
+    (SESSIONS + "think_s = { mean = 3 }", "unknown key workload.think_s.mean"),
+    ('kind = "gama"\nrate_per_s = 1\nrequests = 5', "'poisson', 'gamma', 'diurnal', 'batch'"),
+    ('kind = "gamma"\nrate_per_s = 1\nrequests = 5', "missing key workload.cv"),
+    ('kind = "poisson"\nrate_per_s = 1', "workload: give requests or until_s"),
+    ('kind = "trace"\npath = "x"\nformat = "azur"', "workload.format: "),
+    ('kind = "synthetic"\nlike = "azure"\nrequests = 1', "workload.like: "),
+    (MIX + 'kind = "batch"', "missing key workload.parts[0].requests"),
+    (
+        MIX + 'kind = "batch"\nrequests = 1\nats = 1',
+        "unknown key workload.parts[0].ats; did you mean at_s?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "message"), WORKLOADS)
+def test_a_bad_workload_is_refused_by_its_key(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, GOOD[: GOOD.index("[workload]")] + "[workload]\n" + table)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

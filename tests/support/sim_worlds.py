@@ -1,8 +1,10 @@
 """Small simulated scenarios and the words they are made of, for the simulator's tests."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from splitweave.cluster.core.core import ClusterCore
 from splitweave.cluster.policy.round_robin import RoundRobin
 from splitweave.proto.batch import Batch, Chunk, Draw
@@ -12,6 +14,8 @@ from splitweave.proto.toml_file import build
 from splitweave.sim.cores import CoreBuilder
 from splitweave.sim.run import Outcome, Run, arrivals_of, simulate
 from splitweave.sim.scenario import Scenario
+from splitweave.sim.workloads.source import Source
+from splitweave.sim.workloads.specs import WorkloadSpec
 from splitweave.sim.world import Watching, World, queue_world
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -63,6 +67,12 @@ def poisson(rate_per_s: float, requests: int, prompt: int, output: int, **more: 
         for name, count in (("prompt", prompt), ("output", output))
     }
     return {"kind": "poisson", "rate_per_s": rate_per_s, "requests": requests, **lengths, **more}
+
+
+def source(table: dict[str, Any], seed: int = 1, context_tokens_max: int = 131072) -> Source:
+    """The workload of a `[workload]` table."""
+    spec = TypeAdapter(WorkloadSpec).validate_json(json.dumps(table))
+    return Source(spec, seed, context_tokens_max)
 
 
 def scenario(**changes: Any) -> Scenario:

@@ -71,6 +71,7 @@ register(operate.set_role, "set-role decode-1 mixed", name="set-role")
 register(
     simulate.simulate,
     "simulate examples/two_pools.toml",
+    "simulate examples/like_mooncake.toml",
     "simulate examples/faults.toml --seeds 100",
     "simulate examples/faults.toml --seed 42 --json",
 )

@@ -25,7 +25,13 @@ def simulate(
     ] = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Run a scenario in the simulator: latencies, goodput, invariants."""
+    """Run a scenario in the simulator: latencies, goodput, invariants.
+
+    Who asks for what is the scenario's table [workload]. Its kind is poisson, gamma, diurnal,
+    sessions (turn by turn), batch (offline), synthetic (like a public trace, without one), mix, or
+    trace: a file of format azure, burstgpt, mooncake, splitwise, llmservingsim or splitweave.
+    docs/workloads.md shows each with its keys.
+    """
     with reporting():
         # By name: cluster/ does not import sim/, which stands on it.
         sim = import_module(f"{PACKAGE}.sim.cli")

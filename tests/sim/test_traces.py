@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from splitweave.proto.blocks import block_hashes
 from splitweave.proto.ids import GatewayId
-from splitweave.sim.arrivals import Arrival, PromptMaker, Segment, quick_block_hashes
 from splitweave.sim.errors import TraceError
-from splitweave.sim.lengths import Fixed, Lognormal, Uniform
-from splitweave.sim.scenario import PoissonSpec
-from splitweave.sim.workload import poisson, read_azure, read_mooncake, scaled, spread
+from splitweave.sim.workloads.arrivals import Arrival, Segment
+from splitweave.sim.workloads.lengths import Fixed, Lognormal, Uniform
+from splitweave.sim.workloads.order import cut, scaled, spread
+from splitweave.sim.workloads.prompts import PromptMaker, quick_block_hashes
+from splitweave.sim.workloads.source import Source, read_trace
+from splitweave.sim.workloads.specs import PoissonSpec
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data here")
@@ -27,7 +29,7 @@ def _poisson(seed: int = 1, **changes: Any) -> Any:
         "shared_prefix_tokens": 0,
         "prefix_groups": 0,
     }
-    return poisson(PoissonSpec(kind="poisson", **(values | changes)), seed)
+    return list(Source(PoissonSpec(kind="poisson", **(values | changes)), seed, 131072))
 
 
 def _write(tmp_path: Path, text: str) -> Any:
@@ -67,7 +69,7 @@ def test_quick_hashes_are_the_hashes() -> None:
 
 def test_azure_rows_are_read_and_dated_from_the_first(tmp_path: Path) -> None:
     rows = "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n"
-    arrivals = read_azure(_write(tmp_path, HEADER + rows))
+    arrivals = read_trace(_write(tmp_path, HEADER + rows), "azure")
     assert [(a.at_ns, a.prompt_tokens, a.output_tokens) for a in arrivals] == [
         (0, 4808, 10),
         (52_000_000, 3180, 8),
@@ -88,12 +90,13 @@ def test_azure_rows_are_read_and_dated_from_the_first(tmp_path: Path) -> None:
 )
 def test_bad_azure_files_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TraceError) as caught:
-        read_azure(_write(tmp_path, text))
+        list(read_trace(_write(tmp_path, text), "azure"))
     assert message in str(caught.value)
 
 
 def test_mooncake_rows_share_blocks_by_hash_id(tmp_path: Path) -> None:
-    arrivals = read_mooncake(_write(tmp_path, ROW + ROW.replace("[7, 9]", "[7, 8]")))
+    rows = _write(tmp_path, ROW + ROW.replace("[7, 9]", "[7, 8]"))
+    arrivals = read_trace(rows, "mooncake")
     maker = PromptMaker(1, 16, frozenset())
     first, second = (maker.request(i, a, GatewayId("g")) for i, a in enumerate(arrivals))
     assert len(first.token_ids) == 600
@@ -114,13 +117,13 @@ def test_mooncake_rows_share_blocks_by_hash_id(tmp_path: Path) -> None:
 )
 def test_bad_mooncake_files_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TraceError) as caught:
-        read_mooncake(_write(tmp_path, text))
+        list(read_trace(_write(tmp_path, text), "mooncake"))
     assert message in str(caught.value)
 
 
 def test_a_missing_trace_is_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"gone\.csv: No such file"):
-        read_azure(tmp_path / "gone.csv")
+        list(read_trace(tmp_path / "gone.csv", "azure"))
 
 
 def test_speed_limit_and_spread() -> None:
@@ -128,7 +131,8 @@ def test_speed_limit_and_spread() -> None:
         Arrival(at_ns=n * 3_000_000_000, segments=(Segment("own/1", 5),), output_tokens=1)
         for n in (0, 0, 0, 1, 1)
     ]
-    assert [a.at_ns for a in scaled(arrivals, speedup=2.0, limit=4)] == [0, 0, 0, 1_500_000_000]
+    quick = scaled(cut(arrivals, 0.0, None, 4), 2.0)
+    assert [a.at_ns for a in quick] == [0, 0, 0, 1_500_000_000]
     moved = [a.at_ns for a in spread(arrivals, 3.0, 1)]
     assert moved == sorted(moved)
     assert moved[2] < 3_000_000_000 <= moved[3]
@@ -138,7 +142,7 @@ def test_speed_limit_and_spread() -> None:
 @needs_data
 @pytest.mark.parametrize(("name", "count"), [("conv", 19366), ("code", 8819)])
 def test_the_azure_traces_are_read_whole(name: str, count: int) -> None:
-    arrivals = read_azure(DATA / "azure" / f"AzureLLMInferenceTrace_{name}.csv")
+    arrivals = list(read_trace(DATA / "azure" / f"AzureLLMInferenceTrace_{name}.csv", "azure"))
     assert len(arrivals) == count
     assert 3400 < arrivals[-1].at_ns / 1e9 < 3600
 
@@ -146,7 +150,7 @@ def test_the_azure_traces_are_read_whole(name: str, count: int) -> None:
 @needs_data
 def test_mooncakes_trace_is_read_whole_and_shares_what_it_says() -> None:
     path = DATA / "mooncake" / "mooncake_fast25_synthetic_trace.jsonl"
-    arrivals = read_mooncake(path)
+    arrivals = list(read_trace(path, "mooncake"))
     assert len(arrivals) == 3993
     seen, hits, total = set(), 0, 0
     for arrival in arrivals:

@@ -1,56 +1,20 @@
-"""What a workload is: dated arrivals, in order of time.
-
-An `Arrival` names the content of its prompt by segments: two prompts that begin
-with the same segments share that prefix. Prompts are built when they arrive, so
-a long trace does not have to fit in memory.
-"""
+"""Turns arrivals into requests: the tokens that segments stand for, and their hashes."""
 
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from random import Random
-from typing import Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from ..proto.blocks import root
-from ..proto.ids import GatewayId, PrefixHash, RequestId
-from ..proto.requests import Request, SamplingParams
-from .streams import VOCAB
+from ...proto.blocks import root
+from ...proto.ids import GatewayId, PrefixHash, RequestId
+from ...proto.requests import Request, SamplingParams
+from ..streams import VOCAB
+from .arrivals import Arrival, Segment
 
 SHARED_SEGMENTS_MAX = 20_000  # kept made; beyond, all are made again when needed
 # From 16 random bits to a token id: one int object per id, whatever the trace's length.
 TOKEN_IDS = list(range(VOCAB)) * ((1 << 16) // VOCAB)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """`tokens` tokens of the content that `name` stands for."""
-
-    name: str
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """One request: when, what, and how long its answer is."""
-
-    at_ns: int
-    segments: tuple[Segment, ...]
-    output_tokens: int
-
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(segment.tokens for segment in self.segments)
-
-
-class Workload(Protocol):
-    """Arrivals in order of time, and how many there are."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Arrival]: ...
 
 
 class PromptMaker:
@@ -63,14 +27,20 @@ class PromptMaker:
         self._shared: dict[Segment, tuple[int, ...]] = {}
 
     def request(self, index: int, arrival: Arrival, gateway_id: GatewayId) -> Request:
-        """The request of arrival number `index`."""
-        token_ids = tuple(chain.from_iterable(map(self._tokens, arrival.segments)))
+        """The request of arrival number `index`; a session's later turns keep its number.
+
+        Every turn of a session draws by a seed of its own.
+        """
+        made = chain.from_iterable(map(self._tokens, arrival.segments))
+        token_ids = arrival.history + tuple(made)
+        request_id = request_id_of(index, arrival)
+        seed = f"{self._seed}/{request_id[1:]}"
         return Request(
-            request_id=RequestId(f"r{index}"),
+            request_id=request_id,
             gateway_id=gateway_id,
             token_ids=token_ids,
             max_tokens=arrival.output_tokens,
-            sampling=SamplingParams(seed=xxh3_64_intdigest(f"{self._seed}/{index}".encode()) >> 16),
+            sampling=SamplingParams(seed=xxh3_64_intdigest(seed.encode()) >> 16),
             stop_token_ids=self._stop_token_ids,
             block_hashes=quick_block_hashes(token_ids, self._block_tokens),
         )
@@ -89,6 +59,11 @@ class PromptMaker:
         # 16-bit words of a seeded byte string: a long prompt costs microseconds.
         data = Random(f"{self._seed}/{segment.name}").randbytes(2 * segment.tokens)
         return tuple(map(TOKEN_IDS.__getitem__, memoryview(data).cast("H")))
+
+
+def request_id_of(index: int, arrival: Arrival) -> RequestId:
+    """`r7` for arrival number 7, `r7.2` for the second later turn of its session."""
+    return RequestId(f"r{index}.{arrival.turn}" if arrival.turn else f"r{index}")
 
 
 def quick_block_hashes(token_ids: tuple[int, ...], block_tokens: int) -> tuple[PrefixHash, ...]:

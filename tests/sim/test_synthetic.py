@@ -105,7 +105,7 @@ def test_its_percentiles_lie_near_the_traces(name: str) -> None:
     for what in ("prompt_tokens", "output_tokens"):
         theirs = [getattr(a, what) for a in real]
         ours = [getattr(a, what) for a in drawn]
-        assert _farthest(theirs, ours) < 0.06
+        assert _farthest(theirs, ours) < 0.08  # a tenth of them lies between two known percentiles
         assert fmean(ours) == pytest.approx(fmean(theirs), rel=0.12)
         for our, their in zip(_percentiles(ours), _percentiles(theirs), strict=True):
             assert our == pytest.approx(their, rel=0.2, abs=20), what

@@ -18,7 +18,7 @@ from splitweave.sim.workloads.arrivals import Arrival
 from splitweave.sim.workloads.order import spread
 from splitweave.sim.workloads.source import read_trace
 
-LENGTH_PERCENTS = (0, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.9, 100)
+LENGTH_PERCENTS = (0, 1, 3, *range(5, 95, 5), 92.5, 95, 97.5, 99, 99.9, 100)
 GAP_PERCENTS = (0, 5, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 100)
 SHARE_PERCENTS = (0, 10, 25, 50, 75, 90, 100)
 SWELL_S = 300

@@ -13,9 +13,8 @@ from splitweave.sim.workloads.synthetic import HISTORY_MAX, synthetic
 
 S = 1_000_000_000
 NAMES = ("azure-code", "azure-conversation", "mooncake-conversation", "mooncake-synthetic")
-# Between those of fitted.toml, so that interpolation is judged too. Below a tenth prompts are
-# so short that they cost next to nothing.
-PERCENTS = (12, 15, 25, 35, 45, 55, 65, 75, 85, 92, 97)
+# Between those of fitted.toml, so that interpolation is judged too.
+PERCENTS = (4, 12, 22, 33, 42, 52, 58, 67, 77, 88, 94, 96)
 
 
 def _drawn(name: str, count: int, seed: int = 1, **changes: float) -> list[Arrival]:
@@ -23,9 +22,9 @@ def _drawn(name: str, count: int, seed: int = 1, **changes: float) -> list[Arriv
     return list(islice(synthetic(spec, seed), count))
 
 
-def _percentiles(values: list[int]) -> list[int]:
+def _at(values: list[int], percent: float) -> int:
     ordered = sorted(values)
-    return [ordered[round(percent / 100 * (len(ordered) - 1))] for percent in PERCENTS]
+    return ordered[round(percent / 100 * (len(ordered) - 1))]
 
 
 def _farthest(values: list[int], others: list[int]) -> float:
@@ -106,10 +105,11 @@ def test_its_percentiles_lie_near_the_traces(name: str) -> None:
     for what in ("prompt_tokens", "output_tokens"):
         theirs = [getattr(a, what) for a in real]
         ours = [getattr(a, what) for a in drawn]
-        assert _farthest(theirs, ours) < 0.08  # a tenth of them lies between two known percentiles
+        assert _farthest(theirs, ours) < 0.05
         assert fmean(ours) == pytest.approx(fmean(theirs), rel=0.12)
-        for our, their in zip(_percentiles(ours), _percentiles(theirs), strict=True):
-            assert our == pytest.approx(their, rel=0.2, abs=20), what
+        for percent in PERCENTS:  # a distribution may leap: near in rank, then, not in value
+            low, high = _at(ours, percent - 2.5), _at(ours, percent + 2.5)
+            assert 0.98 * low <= _at(theirs, percent) <= 1.02 * high, (what, percent)
     assert _hit(drawn) == pytest.approx(_hit(real), abs=0.08)
     rate = len(real) / real[-1].at_ns
     assert len(drawn) / drawn[-1].at_ns == pytest.approx(rate, rel=0.2)

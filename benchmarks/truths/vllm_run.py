@@ -16,7 +16,8 @@ from splitweave.proto.views import Role
 from splitweave.sim.costs.specs import LayersSpec, ModelSpec
 from splitweave.sim.metrics import e2e_s, tpot_s, ttft_s
 from splitweave.sim.run import Outcome, simulate
-from splitweave.sim.scenario import LimitsSpec, NetworkSpec, PoolSpec, Scenario, TraceSpec
+from splitweave.sim.scenario import LimitsSpec, NetworkSpec, PoolSpec, Scenario
+from splitweave.sim.workloads.specs import TraceSpec
 
 # No block count was recorded for this run: its KV is never full, so any number beyond
 # 128 sequences of the longest request says the same.

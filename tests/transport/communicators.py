@@ -14,7 +14,7 @@ from splitweave.workers.live.transport.gloo import GlooBackend
 from splitweave.workers.live.transport.nccl_comm import Verb
 from torch import Tensor
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @dataclass
@@ -94,9 +94,11 @@ class GlooCommunicators:
     def __init__(self) -> None:
         self._gloo = GlooBackend("127.0.0.1")
         self.opened: list[GlooCommunicator] = []
+        self.most = 0  # that were ever alive at once
 
     def open(self, rendezvous: Rendezvous) -> "GlooCommunicator":
         self.opened.append(GlooCommunicator(self._gloo.open(rendezvous)))
+        self.most = max(self.most, self.alive)
         return self.opened[-1]
 
     @property

@@ -29,10 +29,12 @@ from splitweave.workers.live.transport import (
 )
 
 MIB = 1 << 20
-WAIT_S = 30.0
-START_S = 120.0  # a process imports torch, on a machine that others use too
+Census = tuple[int, int, int]  # Python threads, all threads, file descriptors
+WAIT_S = 100.0
+START_S = 300.0  # a process imports torch, on a machine that others use too
 PEER = Path(__file__).with_name("kv_peer.py")
-LIMITS = TransportLimits(open_timeout_s=3.0, copy_timeout_s=3.0, idle_timeout_s=60.0)
+# On a busy machine too: who is not meant to give up does not.
+LIMITS = TransportLimits(open_timeout_s=60.0, copy_timeout_s=60.0, idle_timeout_s=600.0)
 
 
 class PeerProcess:
@@ -141,20 +143,25 @@ class Worker:
     def receive(self, header: ParcelHeader) -> None:
         self.peer.order("receive", header)
 
-    def census(self) -> tuple[int, int, int]:
+    def census(self) -> Census:
         """Python threads, all threads, file descriptors."""
         self.peer.order("census")
         return tuple(self.peer.wait(lambda words: words[0] == "census")[1])
 
-    def settled(self) -> tuple[int, int, int]:
-        """The census, once it stands still: pairs that were closed take a moment to end."""
+    def settled(self, threads_max: int) -> Census:
+        """The census, once so few Python threads are left and it has stood still for a while."""
+        looks: list[Census] = []
+        self.comes_to(lambda found: looks.append(found) or rests(looks, threads_max))
+        return looks[-1]
+
+    def comes_to(self, wanted: Callable[[Census], bool]) -> bool:
+        """Once the census is as wanted: pairs that were closed take a moment to end."""
         last, deadline = self.census(), time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            time.sleep(0.3)
-            last, before = self.census(), last
-            if last == before:
-                return last
-        raise AssertionError(f"no rest in {WAIT_S} s: {last}")
+        while not wanted(last):
+            assert time.monotonic() < deadline, f"still {last} after {WAIT_S} s"
+            time.sleep(0.1)
+            last = self.census()
+        return True
 
     def close(self) -> None:
         self.peer.order("close")
@@ -222,6 +229,11 @@ def new_peer() -> PeerProcess:
     peer = PeerProcess()
     peer.wait(lambda words: words[0] == "ready", START_S)
     return peer
+
+
+def rests(looks: list[Census], threads_max: int) -> bool:
+    """The last five looks saw the same."""
+    return looks[-1][0] <= threads_max and len(looks) >= 5 and len(set(looks[-5:])) == 1
 
 
 def ids(header: ParcelHeader) -> list[str]:

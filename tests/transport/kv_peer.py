@@ -27,7 +27,7 @@ from splitweave.workers.live.transport.backend import Checksum, Pair, Pending, R
 from splitweave.workers.live.transport.gloo import GlooBackend
 from splitweave.workers.live.transport.memory import MemoryBackend, host_id
 
-WAIT_S = 30.0
+WAIT_S = 100.0
 
 
 def payload(seed: int, size_bytes: int) -> torch.Tensor:

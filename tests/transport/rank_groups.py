@@ -18,7 +18,7 @@ from splitweave.proto.move import Copy
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
 from splitweave.workers.core.head_ranges import exchanges, heads_of
 from splitweave.workers.core.parts import LandingParts, SendingParts
-from splitweave.workers.live.transport import Endpoint, ParcelHeader
+from splitweave.workers.live.transport import Endpoint, ParcelHeader, TransportLimits
 
 RANK_PEER = Path(__file__).with_name("rank_peer.py")
 MOVE = MoveId("move")
@@ -28,11 +28,10 @@ OPEN, CLOSE = OpenLease(move_id=MOVE, lease=1), CloseLease(move_id=MOVE, lease=1
 class Rank:
     """One rank's process in one life."""
 
-    def __init__(self, peer: PeerProcess, name: str, rank: int, incarnation: int = 1) -> None:
-        self.peer, self.rank = peer, rank
-        self.key = WorkerKey(WorkerId(f"{name}/rank{rank}"), Incarnation(incarnation))
+    def __init__(self, peer: PeerProcess, key: WorkerKey, limits: TransportLimits) -> None:
+        self.peer, self.key = peer, key
         peer.said.clear()
-        peer.order("open", self.key, LIMITS)
+        peer.order("open", key, limits)
         self.endpoint: Endpoint = peer.wait(lambda words: words[0] == "opened")[1]
 
 
@@ -40,8 +39,14 @@ class Groups:
     """A source and a target group of one model, and the copies between them."""
 
     def __init__(
-        self, idle: list[PeerProcess], kv_heads: int, sizes: tuple[int, int], block_tokens: int = 2
+        self,
+        idle: list[PeerProcess],
+        kv_heads: int,
+        sizes: tuple[int, int],
+        block_tokens: int = 2,
+        limits: TransportLimits = LIMITS,
     ) -> None:
+        self._limits = limits
         self.kv_heads, self.block_tokens = kv_heads, block_tokens
         self.plan = exchanges(kv_heads, *sizes)
         self._changed = threading.Condition()
@@ -120,7 +125,8 @@ class Groups:
 
     def _rank(self, name: str, ranks: int, rank: int, incarnation: int = 1) -> Rank:
         peer = self._idle.pop() if self._idle else new_rank_peer()
-        opened = Rank(peer, name, rank, incarnation)
+        key = WorkerKey(WorkerId(f"{name}/rank{rank}"), Incarnation(incarnation))
+        opened = Rank(peer, key, self._limits)
         peer.on_header = self._carry
         peer.on_end = self._take_landed if name == "b" else self._take_sent
         peer.order("rank", self.kv_heads, ranks, rank, self.block_tokens)

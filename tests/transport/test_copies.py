@@ -105,6 +105,7 @@ def test_an_idle_pair_ends_and_the_next_copy_pairs_anew(mesh: Mesh) -> None:
 
 def test_fifty_pairs_opened_and_closed_leave_no_thread_and_no_descriptor(mesh: Mesh) -> None:
     a, b = mesh.start("a"), mesh.start("b")
+    threads = [a.census()[0], b.census()[0]]
     before = []
     for number in range(55):
         a.send(b, f"x{number}", 100)
@@ -114,9 +115,10 @@ def test_fifty_pairs_opened_and_closed_leave_no_thread_and_no_descriptor(mesh: M
         assert a.peer.wait(lambda words: words[0] == "cut")[1] == 1
         b.peer.order("cut", a.key.worker_id)
         if number == 4:  # the first ones load what stays loaded
-            before = [a.settled(), b.settled()]
+            before = [a.settled(threads[0]), b.settled(threads[1])]
     assert a.header("x54").pairing == 55
-    assert [a.settled(), b.settled()] == before
+    assert a.comes_to(lambda census: census == before[0])
+    assert b.comes_to(lambda census: census == before[1])
 
 
 def test_closing_leaves_no_thread_and_no_descriptor(mesh: Mesh) -> None:
@@ -133,4 +135,5 @@ def test_closing_leaves_no_thread_and_no_descriptor(mesh: Mesh) -> None:
             a.peer.order("close_pair", b.key)
         a.close()
         b.close()
-    assert [a.settled(), b.settled()] == before
+    assert a.comes_to(lambda census: census == before[0])
+    assert b.comes_to(lambda census: census == before[1])

@@ -20,7 +20,7 @@ from splitweave.workers.live.transport.memory import KEY, SHAPE, MemoryBackend, 
 from splitweave.workers.live.transport.store import HostedStore, RemotePairStore
 
 B = WorkerKey(WorkerId("b"), Incarnation(1))
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def endpoint(host: str) -> Endpoint:
@@ -62,16 +62,17 @@ def test_processes_of_one_user_on_one_machine_have_one_host_id() -> None:
 class Meeting:
     """A target that opens a pair in a thread, and a test that plays its source."""
 
-    def __init__(self) -> None:
-        self.hosted = HostedStore("127.0.0.1", 1.0)
-        self.store = RemotePairStore("127.0.0.1", self.hosted.port, "pair", 1.0)
+    def __init__(self, timeout_s: float = WAIT_S) -> None:
+        self.hosted = HostedStore("127.0.0.1", timeout_s)
+        self.store = RemotePairStore("127.0.0.1", self.hosted.port, "pair", WAIT_S)
+        self._timeout_s = timeout_s
         self.outcome: Any = None
         self._thread = threading.Thread(target=self._open)
         self._thread.start()
 
     def rendezvous(self, store: Any, rank: int) -> Rendezvous:
         return Rendezvous(
-            store=store, rank=rank, timeout_s=1.0, slots=2, slot_bytes=4096, name="pair"
+            store=store, rank=rank, timeout_s=self._timeout_s, slots=2, slot_bytes=4096, name="pair"
         )
 
     def ended(self) -> Any:
@@ -84,9 +85,10 @@ class Meeting:
         """As a source does, but with what the test gives."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.settimeout(WAIT_S)
-            listener.bind("\0splitweave-kv-test")
+            name = f"splitweave-kv-test-{os.getpid()}"
+            listener.bind(f"\0{name}")
             listener.listen(1)
-            self.store.torch_store.set(KEY, "splitweave-kv-test")
+            self.store.torch_store.set(KEY, name)
             with listener.accept()[0] as bell:
                 socket.send_fds(bell, [SHAPE.pack(*shape)], [descriptor])
                 self.ended()
@@ -127,7 +129,7 @@ def test_memory_that_is_not_what_was_announced_is_refused_before_it_is_mapped(na
 
 
 def test_a_source_that_never_comes_is_given_up_on_in_time() -> None:
-    meeting = Meeting()
+    meeting = Meeting(timeout_s=0.5)
     assert isinstance(meeting.ended(), PairError)
     meeting.store.forget()
 
@@ -169,22 +171,33 @@ def maps(pid: int) -> int:
     return Path(f"/proc/{pid}/maps").read_text().count("splitweave-kv")
 
 
-def names() -> set[str]:
-    """Of every worker on this machine, other tests' too."""
-    sockets = Path("/proc/net/unix").read_text().split()
-    files = [path.name for path in Path("/dev/shm").glob("splitweave*")]
-    return {word for word in sockets if word.startswith("@splitweave-kv")} | set(files)
+def names() -> dict[str, str]:
+    """Of every worker on this machine, other tests' too: inode by name."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return {words[-1]: words[-2] for words in lines if words[-1].startswith("@splitweave-kv")}
+
+
+def names_of(pid: int) -> set[str]:
+    held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    return {name for name, inode in names().items() if f"socket:[{inode}]" in held}
+
+
+def files() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("splitweave*")}
 
 
 def test_killed_workers_leave_no_memory_and_no_name(mesh: Mesh) -> None:
-    others = names()
+    files_before = files()
     a, b = mesh.start("a"), mesh.start("b")
     a.send(b, "x", 3 * MIB)
     assert b.landed_equal("x", 3 * MIB)
     assert a.header("x").way is mesh.way
     assert (maps(a.peer.pid), maps(b.peer.pid)) == ((1, 1) if mesh.way is Way.MEMORY else (0, 0))
+    ours = names_of(a.peer.pid) | names_of(b.peer.pid)
+    assert bool(ours) == (mesh.way is Way.MEMORY)
     a.peer.signal(signal.SIGKILL)
     b.peer.order("cut", a.key.worker_id)  # as a worker does when it hears of the death
-    assert b.settled()[0] == 2  # the main thread and the store's
-    assert maps(b.peer.pid) == 0
-    assert names() <= others
+    # The main thread and the store's.
+    assert b.comes_to(lambda census: census[0] == 2 and maps(b.peer.pid) == 0)
+    assert b.comes_to(lambda _: not ours & set(names()))
+    assert files() <= files_before

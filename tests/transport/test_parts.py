@@ -28,8 +28,8 @@ from splitweave.workers.live.transport.xxh3 import Xxh3
 
 A = WorkerKey(WorkerId("a"), Incarnation(1))
 B = WorkerKey(WorkerId("b"), Incarnation(1))
-WAIT_S = 20.0
-LIMITS = TransportLimits(open_timeout_s=2.0, copy_timeout_s=2.0)
+WAIT_S = 60.0
+LIMITS = TransportLimits(open_timeout_s=50.0, copy_timeout_s=50.0)
 
 
 def header(sequence: int = 0) -> ParcelHeader:
@@ -251,6 +251,26 @@ def test_pairs_max_busy_pairs_refuse_another() -> None:
     duo.close()
 
 
+def test_who_is_told_of_a_copys_end_may_use_its_pairs_place_at_once() -> None:
+    """It was refused, now and then: the pair took itself for busy until it had told everyone."""
+    duo = Duo(replace(LIMITS, pairs_max=1))
+    told, go_on = threading.Event(), threading.Event()
+
+    def end(result: CopyResult) -> None:
+        duo.sent(result)
+        told.set()
+        assert go_on.wait(WAIT_S)
+
+    duo.source.send(duo.target.endpoint, copy_of("x"), FlatPayload(torch.ones(3)), end)
+    assert told.wait(WAIT_S)
+    elsewhere = replace(duo.target.endpoint, worker=WorkerKey(WorkerId("c"), Incarnation(1)))
+    duo.source.send(elsewhere, copy_of("y"), FlatPayload(torch.ones(3)), duo.sent)
+    go_on.set()
+    ends = duo.sent.wait(2)
+    assert (ends["x"].error, ends["y"].error) == (None, None)
+    duo.close()
+
+
 def test_a_copy_ends_once() -> None:
     results = Results()
     ending = Ending("x", results)
@@ -303,16 +323,18 @@ def test_copies_are_grouped_in_order_up_to_a_message_and_up_to_group_max() -> No
 
 
 def test_a_pairs_keys_leave_the_store_with_it() -> None:
-    hosted = HostedStore("127.0.0.1", 2.0)
+    hosted = HostedStore("127.0.0.1", WAIT_S)
     near = hosted.pair_store("pair")
-    far = RemotePairStore("127.0.0.1", hosted.port, "pair", 2.0)
+    far = RemotePairStore("127.0.0.1", hosted.port, "pair", WAIT_S)
+    hasty = RemotePairStore("127.0.0.1", hosted.port, "pair", 1.0)
     far.torch_store.set("key", "value")
     assert near.torch_store.get("key") == b"value"
     assert far.torch_store.get("key") == b"value"
     near.forget()
     with pytest.raises(RuntimeError):
-        far.torch_store.get("key")
-    far.forget()
+        hasty.torch_store.get("key")
+    for store in (far, hasty):
+        store.forget()
     hosted.close()
 
 

@@ -38,9 +38,9 @@ from splitweave.workers.live.transport.jobs import InParcel
 from splitweave.workers.live.transport.memory import MemoryBackend
 from splitweave.workers.live.transport.store import LINE_BYTES_MAX, HostedStore, RemotePairStore
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 A, B = (WorkerKey(WorkerId(name), Incarnation(1)) for name in "ab")
-LIMITS = TransportLimits(open_timeout_s=2.0, copy_timeout_s=3.0)
+LIMITS = TransportLimits(open_timeout_s=50.0, copy_timeout_s=50.0)
 SEEDED = settings(derandomize=True, deadline=None, max_examples=60)
 
 
@@ -60,13 +60,15 @@ def copy_of(name: str) -> Copy:
 class Line:
     """Two transports; what arrives and what ends, in order, by side."""
 
-    def __init__(self, limits: TransportLimits = LIMITS) -> None:
+    def __init__(
+        self, limits: TransportLimits = LIMITS, target_limits: TransportLimits = LIMITS
+    ) -> None:
         self.sent: Queue[CopyResult] = Queue()
         self.landed: Queue[CopyResult] = Queue()
         self.arrived: dict[str, torch.Tensor] = {}
         self.headers: list[ParcelHeader] = []
         self.source = Transport(A, "127.0.0.1", self._announce, limits=limits)
-        self.target = Transport(B, "127.0.0.1", self._announce, limits=LIMITS)
+        self.target = Transport(B, "127.0.0.1", self._announce, limits=target_limits)
 
     def _announce(self, target: Any, header: ParcelHeader, copies: Sequence[Copy]) -> None:
         self.headers.append(header)
@@ -164,7 +166,7 @@ def test_a_pair_closed_while_idle_is_built_anew_by_the_next_copy(line: Line, clo
 
 def test_a_header_with_another_nonce_never_meets_its_source() -> None:
     """The prefix is the nonce's: a stale pairing number alone opens nothing."""
-    line = Line()
+    line = Line(target_limits=replace(LIMITS, open_timeout_s=2.0))
     line.send("first", torch.ones(9))
     assert line.landed.get(timeout=WAIT_S).ok
     forged = replace(line.headers[0], pairing=9, pair_nonce="other")
@@ -179,7 +181,7 @@ def test_a_header_with_another_nonce_never_meets_its_source() -> None:
 
 @pytest.fixture
 def hosted() -> Iterator[HostedStore]:
-    hosted = HostedStore("127.0.0.1", 0.3)
+    hosted = HostedStore("127.0.0.1", WAIT_S)
     yield hosted
     hosted.close()
 
@@ -220,7 +222,7 @@ def test_a_line_without_end_costs_its_connection_bounded_memory_and_nobody_else(
     ):
         client.sendall(b"x" * LINE_BYTES_MAX)
         assert b"error" in answers.readline()
-    other = RemotePairStore("127.0.0.1", hosted.port, "pair", 2.0)
+    other = RemotePairStore("127.0.0.1", hosted.port, "pair", WAIT_S)
     other.torch_store.set("key", "value")
     assert hosted.pair_store("pair").torch_store.get("key") == b"value"
     other.forget()
@@ -229,7 +231,7 @@ def test_a_line_without_end_costs_its_connection_bounded_memory_and_nobody_else(
 def test_a_wait_for_what_never_comes_ends_at_the_stores_timeout_and_says_so(
     hosted: HostedStore,
 ) -> None:
-    far = RemotePairStore("127.0.0.1", hosted.port, "pair", 0.3)
+    far = RemotePairStore("127.0.0.1", hosted.port, "pair", 1.0)
     with pytest.raises(RuntimeError):
         far.torch_store.get("never")
     far.torch_store.set("now", "here")
@@ -237,7 +239,8 @@ def test_a_wait_for_what_never_comes_ends_at_the_stores_timeout_and_says_so(
     far.forget()
 
 
-def test_pairs_do_not_see_each_others_keys_and_forget_only_their_own(hosted: HostedStore) -> None:
+def test_pairs_do_not_see_each_others_keys_and_forget_only_their_own() -> None:
+    hosted = HostedStore("127.0.0.1", 0.3)  # so long a key that never comes is waited for
     one, two = hosted.pair_store("one/"), hosted.pair_store("two/")
     for near, value in ((one, "1"), (two, "2")):
         near.torch_store.set("key", value)
@@ -245,6 +248,7 @@ def test_pairs_do_not_see_each_others_keys_and_forget_only_their_own(hosted: Hos
     assert two.torch_store.get("key") == b"2"
     with pytest.raises(RuntimeError):
         one.torch_store.get("key")
+    hosted.close()
 
 
 @pytest.mark.parametrize("backend", [lambda: GlooBackend("127.0.0.1"), MemoryBackend])

@@ -2,9 +2,11 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from kv_mesh import LIMITS
 from rank_groups import OPEN, Groups
 from splitweave.proto.worker_events import BlocksLanded, CopyFailed, CopySent
 
@@ -13,6 +15,8 @@ HEAD_BYTES = LAYERS * 2 * 2 * 4 * 4  # layers, keys and values, tokens, head siz
 MakeGroups = Callable[..., Groups]
 # A target that swallows nothing more than what sockets hold, so that a part is surely under way.
 MUCH_TOKENS = 2048
+# A target may still be opening the pair when its source dies.
+HASTY_TO_OPEN = replace(LIMITS, open_timeout_s=3.0)
 
 
 @pytest.mark.parametrize("sizes", [(2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (2, 2)], ids=str)
@@ -44,7 +48,7 @@ def test_every_block_of_every_rank_equals_the_unsharded_one(
 def test_a_source_rank_that_dies_midway_fails_the_whole_copy_and_nothing_is_published(
     groups: MakeGroups, sizes: tuple[int, int]
 ) -> None:
-    both = groups(4, sizes, block_tokens=MUCH_TOKENS)
+    both = groups(4, sizes, block_tokens=MUCH_TOKENS, limits=HASTY_TO_OPEN)
     copy = both.copy("x", (0, LAYERS), list(range(20)))
     waiting = both.target[-1].peer  # what rank 1 sends it cannot end while it is stopped
     waiting.signal(signal.SIGSTOP)

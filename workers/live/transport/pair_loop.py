@@ -225,12 +225,23 @@ class PairLoop(Generic[T]):
         oldest.pending.wait(self._moved_at + self._limits.copy_timeout_s - time.monotonic())
         self._moved_at = time.monotonic()
         self._in_flight.popleft()
-        oldest.job.through(oldest.slot)
+        self._through(oldest)
         self._pair.release(oldest.slot.number)
-        if oldest.slot.message.last:
-            with self._changed:
-                if oldest.job in self._unfinished:  # not when abandoned meanwhile
-                    self._unfinished.remove(oldest.job)
+
+    def _through(self, sent: InFlight) -> None:
+        """Who is told of the last job's end finds the pair idle: another may need its place."""
+        with self._changed:
+            last = sent.slot.message.last and sent.job in self._unfinished  # not if abandoned
+            if last:
+                self._unfinished.remove(sent.job)
+        told = False
+        try:
+            sent.job.through(sent.slot)
+            told = True
+        finally:
+            if last and not told:
+                with self._changed:
+                    self._unfinished.appendleft(sent.job)
 
     def _end(self, reason: str) -> None:
         """The pair goes first, so that whoever is told can pair anew at once."""

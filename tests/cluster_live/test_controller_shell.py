@@ -1,5 +1,6 @@
 """A whole controller without Ray: what it is told, whom it tells, whom it ends."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 import ray
 from loop_threads import ending, on_loop, started
 from splitweave.cluster.live import controller as live
+from splitweave.cluster.live.config import ControllerConfig
 from splitweave.cluster.live.controller import Controller, ControllerActor
 from splitweave.cluster.live.serve import default_config
 from splitweave.cluster.live.setups import controller_setup
@@ -24,9 +26,14 @@ from splitweave.proto.views import Role, Speed, WorkerInfo, WorkerView
 from splitweave.proto.worker_events import RoleAssigned, ViewAsked
 from stand_ins import Called, Mailbox
 
-SETUP = controller_setup(
-    default_config(), (WorkerId("decode-0"), WorkerId("decode-1")), (GatewayId("gateway-0"),)
+# Workers here have no heart: none is to die of it while a test is under way.
+PATIENT = dataclasses.replace(
+    default_config(), controller=ControllerConfig(suspect_after_s=600.0, dead_after_s=900.0)
 )
+SETUP = controller_setup(
+    PATIENT, (WorkerId("decode-0"), WorkerId("decode-1")), (GatewayId("gateway-0"),)
+)
+WAIT_S = 60.0
 SPEED = Speed(iteration_ns=1.0, token_ns=1.0)
 
 
@@ -120,7 +127,7 @@ def test_a_drained_worker_ends_for_good(
     controller.deliver([DrainAsked(ask_id="gateway-0/1", worker_id=WorkerId("decode-0"))])
     empty = view("decode-0", draining=True)
     controller.deliver([WorkerViewed(view=empty, number=1)])
-    assert ended.wait(10.0)
+    assert ended.wait(WAIT_S)
     assert killed == [(handle, True)]
     assert told(controller, post, "gateway-0") == [AnswerAsk]
     assert post.to("gateway-0")[0].error == ""
@@ -186,7 +193,7 @@ def test_a_gateway_whose_process_is_gone_is_reported_once_it_is(
     post.handles["gateway/gateway-0"] = Handle(pid)
     with ending(Controller(SETUP)) as shell:
         started(shell)
-        assert died.wait(10.0)
+        assert died.wait(WAIT_S)
     assert asked[:4] == [False] * 4
     (first, *_) = [event for event in steps if isinstance(event, live.GatewayDied)]
     assert first.gateway_id == "gateway-0"
@@ -208,7 +215,7 @@ def test_a_gateway_that_was_replaced_between_two_looks_has_died(
     post.handles["gateway/gateway-0"] = Handle(lambda: next(pids, 2))
     with ending(Controller(SETUP)) as shell:
         started(shell)
-        assert died.wait(10.0)
+        assert died.wait(WAIT_S)
 
 
 def test_the_status_shows_each_gateway_and_how_it_is(

@@ -11,7 +11,7 @@ from loop_threads import ending, on_loop, started
 from scripted_front import DECODE
 from splitweave.client import Client, NotFound, Refused, RetryPolicy, Unavailable
 from splitweave.cluster.core.gateway import GatewayCore
-from splitweave.cluster.core.limits import GatewayLimits
+from splitweave.cluster.core.limits import GatewayLimits, S
 from splitweave.cluster.core.status import ClusterStatus
 from splitweave.cluster.live import gateway as live
 from splitweave.cluster.live.gateway import Gateway
@@ -28,8 +28,10 @@ from splitweave.proto.worker_events import RequestCancelled, StreamAcked
 from splitweave.workers.models.tokenizer import load_tokenizer
 from stand_ins import Called, Mailbox
 
+# Nothing is asked again of its own accord while a test is under way.
+PATIENT = GatewayLimits(submit_ns=600 * S, stall_ns=600 * S, resend_ns=500 * S, account_ns=600 * S)
 SETUP = GatewaySetup(
-    namespace="n", gateway_id=GatewayId("gateway-0"), limits=GatewayLimits(),
+    namespace="n", gateway_id=GatewayId("gateway-0"), limits=PATIENT,
     model_path=str(demo_model()), model_name="smol", context_tokens_max=0, block_tokens=16,
     host="127.0.0.1", port=0, record="",
 )  # fmt: skip

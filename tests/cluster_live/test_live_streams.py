@@ -8,8 +8,9 @@ import pytest
 import ray
 from scripted_front import DECODE, PREFILL
 from splitweave.cluster.core.gateway import GatewayCore
-from splitweave.cluster.core.limits import GatewayLimits
+from splitweave.cluster.core.limits import GatewayLimits, S
 from splitweave.cluster.live import gateway as live
+from splitweave.cluster.live.front import admin
 from splitweave.cluster.live.front.admin import AdminService
 from splitweave.cluster.live.front.session import Session
 from splitweave.cluster.live.gateway import LiveOperator, LiveStreams
@@ -45,6 +46,8 @@ from stand_ins import Called, Mailbox
 
 R1 = RequestId("r1")
 GATEWAY = GatewayId("g")
+# Nothing is asked again of its own accord while a test is under way.
+PATIENT = {"submit_ns": 600 * S, "stall_ns": 600 * S, "resend_ns": 500 * S}
 
 
 def request(name: str = "r1") -> Request:
@@ -55,7 +58,7 @@ class Table:
     """LiveStreams over a real core and its shell; what leaves is kept in a mailbox."""
 
     def __init__(self, **limits: Any) -> None:
-        self.core = GatewayCore(GATEWAY, GatewayLimits(**limits))
+        self.core = GatewayCore(GATEWAY, GatewayLimits(**PATIENT | limits))
         self.post = Mailbox()
         self.shell = CoreShell(self.core.step, self._perform)
         self.streams = LiveStreams(self.shell, self.core)
@@ -86,7 +89,7 @@ class Table:
 
 async def soon(items: Any) -> Any:
     """The next item, which is there already or comes within this turn."""
-    return await asyncio.wait_for(anext(items), 5.0)
+    return await asyncio.wait_for(anext(items), 60.0)
 
 
 async def test_items_come_in_order_and_the_iterator_ends_after_the_end() -> None:
@@ -312,6 +315,7 @@ async def test_a_late_or_doubled_or_foreign_answer_is_dropped(
     monkeypatch.setattr(live, "ASK_TIMEOUT_S", 0.02)
     sut, post = operator()
     await sut.migrate(R1, None)
+    monkeypatch.setattr(live, "ASK_TIMEOUT_S", 60.0)
     late = post.to("controller")[0].ask_id
     sut.answer(AnswerAsk(ask_id=late))
     sut.answer(AnswerAsk(ask_id="never/asked"))
@@ -345,9 +349,10 @@ class Call:
 
 
 async def test_a_drain_whose_deadline_is_over_is_not_called_a_refusal(
-    cluster_picture: Any,
+    cluster_picture: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both the service and the operator keep that deadline; the service's word counts."""
+    monkeypatch.setattr(admin, "ANSWER_S", 0.02)
     sut, post = operator()
     post.handles["controller"] = type("Handle", (), {"status": Called(lambda: cluster_picture)})
     ask = pb.DrainRequest(worker_id=PREFILL.worker_id, deadline_s=0.02)
@@ -392,8 +397,10 @@ async def test_status_without_a_controller_is_a_connection_error(
 async def test_a_drain_is_asked_again_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "DRAIN_AGAIN_S", 0.02)
     sut, post = operator()
-    drain = asyncio.create_task(sut.drain(WorkerId("w"), 5.0))
-    await asyncio.sleep(0.3)
+    thrice = asyncio.Event()
+    post.on_mail = lambda _to, _event: thrice.set() if len(post.mail) >= 3 else None
+    drain = asyncio.create_task(sut.drain(WorkerId("w"), 600.0))
+    await asyncio.wait_for(thrice.wait(), 60.0)
     first, *others = post.to("controller")
     assert all(again.ask_id == first.ask_id for again in others)
     sut.answer(AnswerAsk(ask_id=first.ask_id))

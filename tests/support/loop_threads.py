@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+WAIT_S = 60.0
+
 
 def started(shell: Any) -> None:
     """Returns when the shell's `_main` has."""
@@ -13,7 +15,7 @@ def started(shell: Any) -> None:
         running = [task for task in asyncio.all_tasks() if "._main" in repr(task.get_coro())]
         await asyncio.gather(*running)
 
-    shell._thread.result(main_done(), 30.0)
+    shell._thread.result(main_done(), WAIT_S)
 
 
 def on_loop(shell: Any, work: Callable[[], Any]) -> Any:
@@ -22,7 +24,7 @@ def on_loop(shell: Any, work: Callable[[], Any]) -> Any:
     async def run() -> Any:
         return work()
 
-    return shell._thread.result(run(), 30.0)
+    return shell._thread.result(run(), WAIT_S)
 
 
 @contextmanager
@@ -31,10 +33,10 @@ def ending(shell: Any) -> Iterator[Any]:
     try:
         yield shell
     finally:
-        shell._thread.result(_cancel_all(shell), 30.0)
+        shell._thread.result(_cancel_all(shell), WAIT_S)
         loop = shell._thread.loop
         loop.call_soon_threadsafe(loop.stop)
-        shell._thread._thread.join(30.0)
+        shell._thread._thread.join(WAIT_S)
         loop.close()
 
 

@@ -21,8 +21,9 @@ from splitweave.workers.core.limits import WorkerLimits
 from splitweave.workers.live.setup import WorkerSetup
 from splitweave.workers.live.worker import Worker
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 GATEWAY = GatewayId("g")
+S = 1_000_000_000
 LIMITS = WorkerLimits(
     batched_tokens_max=64,
     sequences_max=8,
@@ -31,7 +32,14 @@ LIMITS = WorkerLimits(
     layer_group=2,
     copy_bytes_min=1,
     copy_blocks_max=4,
+    # A machine that is slow is no reason to give a move up.
+    lease_ns=60 * S,
+    lease_asks_max=600,
+    copy_ns=60 * S,
+    fetch_ns=60 * S,
+    handover_ns=60 * S,
 )
+PACE_S = 0.1
 
 
 class Party:
@@ -106,6 +114,18 @@ class Remote:
         return SimpleNamespace(future=lambda: result)
 
 
+class Paced:
+    """An engine that waits before each iteration: what is to happen meanwhile surely can."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.at_full_speed = threading.Event()
+
+    def run(self, batch: Any, on_layer: Callable[[int], None]) -> Any:
+        self.at_full_speed.wait(PACE_S)
+        return self._engine.run(batch, on_layer)
+
+
 class Cluster:
     """Workers by name, a gateway and a controller, as `ray.get_actor` would find them."""
 
@@ -146,6 +166,12 @@ class Cluster:
         key = worker._key
         self.controller.wait(lambda: [e for e in self.registered() if e.info.key == key])
         return worker
+
+    def pace(self, worker: Worker) -> Paced:
+        """Slow it down; it is idle."""
+        paced = Paced(worker._engine_loop._engine)
+        worker._engine_loop._engine = paced  # type: ignore[assignment]
+        return paced
 
     def registered(self) -> list[Any]:
         from splitweave.proto.cluster_events import WorkerRegistered

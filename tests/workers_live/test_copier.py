@@ -18,9 +18,9 @@ from splitweave.workers.live.transport import ParcelHeader, Transport, Transport
 from splitweave.workers.models.errors import ModelError
 from splitweave.workers.models.spec import Family, ModelSpec
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 LAYERS, BLOCKS, BLOCK_TOKENS, KV_HEADS, HEAD_SIZE = 4, 8, 4, 2, 16
-LIMITS = TransportLimits(open_timeout_s=2.0, copy_timeout_s=5.0)
+LIMITS = TransportLimits(open_timeout_s=50.0, copy_timeout_s=50.0)
 SPEC = ModelSpec(
     family=Family.LLAMA, layers=LAYERS, hidden=64, heads=4, kv_heads=KV_HEADS, head_dim=HEAD_SIZE,
     ffn=64, vocab=9, context_tokens=99, rms_eps=1e-5, rope_theta=1e4,

@@ -11,7 +11,7 @@ from splitweave.proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
 from splitweave.workers.live.core_shell import CoreShell
 
 MS = 1_000_000
-WAIT_S = 10.0
+WAIT_S = 60.0
 A, B, C = TimerKey("a"), TimerKey("b"), TimerKey("c", "subject")
 Script = Callable[[Any, int], Sequence[Any]]
 

@@ -59,8 +59,8 @@ def test_orders_are_carried_out_in_turn_and_each_ends_in_one_event(engine: Torch
     before = engine.cache.tensor[:, :, 3].clone()
     memory.order(spill("s", (3,), (1,)))
     memory.order(restore("r", (4,), (1,)))
-    assert events.get(timeout=10) == BlocksSpilled(host_copy_id=HostCopyId("s"))
-    assert events.get(timeout=10) == BlocksRestored(host_copy_id=HostCopyId("r"))
+    assert events.get(timeout=60) == BlocksSpilled(host_copy_id=HostCopyId("s"))
+    assert events.get(timeout=60) == BlocksRestored(host_copy_id=HostCopyId("r"))
     assert torch.equal(engine.cache.tensor[:, :, 4], before)
     assert events.empty()
 
@@ -71,11 +71,11 @@ def test_a_copy_that_cannot_be_is_an_event_and_the_next_one_is_done(engine: Torc
     memory.start(events.put)
     memory.order(spill("bad", (3,), (9,)))
     memory.order(spill("good", (3,), (0,)))
-    failed = events.get(timeout=10)
+    failed = events.get(timeout=60)
     assert isinstance(failed, HostCopyFailed)
     assert failed.host_copy_id == "bad"
     assert failed.reason
-    assert events.get(timeout=10) == BlocksSpilled(host_copy_id=HostCopyId("good"))
+    assert events.get(timeout=60) == BlocksSpilled(host_copy_id=HostCopyId("good"))
 
 
 def test_the_measured_time_of_a_block_is_above_zero(engine: TorchEngine) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from live_pair import Cluster, move, request
+from live_pair import WAIT_S, Cluster, move, request
 from splitweave.proto.batch import Batch, Chunk, Draw
 from splitweave.proto.cluster_events import WorkerViewed
 from splitweave.proto.effects import EndProcess, EndReason
@@ -15,6 +15,7 @@ from splitweave.proto.move import FetchPlan, MoveKind, Stage
 from splitweave.proto.requests import SamplingParams
 from splitweave.proto.views import Role
 from splitweave.proto.worker_events import MoveOrdered, PeerLost, RequestAssigned, RoleAssigned
+from splitweave.workers.core.speed import HostMeter
 from splitweave.workers.live import worker as worker_shell
 from splitweave.workers.live.engine import TorchEngine, load_engine
 from splitweave.workers.live.worker import Worker
@@ -22,7 +23,6 @@ from splitweave.workers.models.errors import UnsupportedModel
 from tiny_llama import FFN, HIDDEN, write_tiny_llama
 
 SAMPLED = SamplingParams(temperature=0.9, top_k=50, seed=11)
-# Longer than a migration takes: the source must still be decoding when it stops.
 LONG = 300
 
 
@@ -73,6 +73,7 @@ def test_a_handoff_gives_the_tokens_of_a_lone_worker_and_copies_each_block_once(
     cluster: Cluster, pair: tuple[Worker, Worker], engine: TorchEngine, params: SamplingParams
 ) -> None:
     a, b = pair
+    cluster.pace(a)
     asked = request("r", prompt(1, 75), 40, sampling=params)
     order = move("r", MoveKind.HANDOFF, a, b._key)
     a.deliver(a._key, [RequestAssigned(request=asked, handoff=order)])
@@ -90,7 +91,9 @@ def test_a_handoff_gives_the_tokens_of_a_lone_worker_and_copies_each_block_once(
 def test_a_migration_amid_decoding_gives_the_tokens_of_a_lone_worker(
     cluster: Cluster, pair: tuple[Worker, Worker], engine: TorchEngine
 ) -> None:
+    """At its pace the source would decode for half a minute."""
     a, b = pair
+    cluster.pace(a)
     asked = request("r", prompt(2, 33), LONG, sampling=SAMPLED)
     a.deliver(a._key, [RequestAssigned(request=asked)])
     cluster.gateway.wait(lambda: len(cluster.gateway.tokens("r")) >= 5)
@@ -103,16 +106,19 @@ def test_a_migration_amid_decoding_gives_the_tokens_of_a_lone_worker(
 def test_several_requests_crossing_both_ways_keep_their_tokens(
     cluster: Cluster, pair: tuple[Worker, Worker], engine: TorchEngine
 ) -> None:
+    paced = [cluster.pace(worker) for worker in pair]
     asked = {f"r{n}": request(f"r{n}", prompt(n, 20 + 13 * n), 30) for n in range(6)}
     for number, one in enumerate(asked.values()):
         source, target = pair if number % 2 else pair[::-1]
         order = move(one.request_id, MoveKind.HANDOFF, source, target._key)
         source.deliver(source._key, [RequestAssigned(request=one, handoff=order)])
+    for name in asked:
+        assert cluster.report(f"move-{name}").outcome is Stage.COMMITTED
+    for worker in paced:
+        worker.at_full_speed.set()
     for name, one in asked.items():
         expected = alone(engine, one.token_ids, 30, SamplingParams())
         assert cluster.gateway.stream(name) == expected
-    for name in asked:
-        assert cluster.report(f"move-{name}").outcome is Stage.COMMITTED
 
 
 def test_a_move_to_a_worker_that_is_gone_aborts_and_the_source_finishes(
@@ -186,7 +192,7 @@ def test_a_worker_without_its_model_says_why_and_lives(cluster: Cluster, tmp_pat
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others)
 
-    worker._thread.result(started(), 20.0)
+    worker._thread.result(started(), WAIT_S)
     assert worker.error().startswith("worker none: ")
     assert "nowhere" in worker.error()
     assert worker.endpoint(None) is None
@@ -226,8 +232,10 @@ def test_a_worker_whose_books_are_wrong_ends_its_process_when_it_is_idle(
 
 
 def test_a_prompt_that_was_evicted_comes_back_from_host_memory_with_equal_tokens(
-    cluster: Cluster, engine: TorchEngine
+    cluster: Cluster, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Which of the ways back is the quicker one is measured; here it is always this one.
+    monkeypatch.setattr(HostMeter, "predict_ns", lambda self, blocks: 0.0)
     tight = cluster.ready(cluster.start("t", blocks=16, host_blocks=64))
     asked = prompt(8, 90)
     expected = alone(engine, asked, 12, SamplingParams())

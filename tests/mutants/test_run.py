@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import mutant_trial
 import psutil
 import pytest
 import run_mutants as run
@@ -102,7 +103,10 @@ def test_all_caught_is_success(tree: list[str]) -> None:
     assert run.main([*tree, "caught"]) == 0
 
 
-def test_a_hang_is_a_catch(tree: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hang_is_a_catch(
+    tree: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutant_trial, "UNMUTATED_TIMES", 60)
     assert run.main([*tree, "--timeout", "4", "endless"]) == 0
     assert "tests that hang" in capsys.readouterr().out
 
@@ -147,7 +151,7 @@ def test_stopping_ends_every_process_and_removes_every_copy(
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal_number)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     assert said == "stopped; every copy is removed\n"
     assert not psutil.pid_exists(int(hangs.read_text()))

@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 import ray
-from scripted_front import DECODE, PREFILL
+from scripted_front import DECODE
 from splitweave.cluster.core.gateway import GatewayCore
 from splitweave.cluster.core.limits import GatewayLimits, S
 from splitweave.cluster.live import gateway as live
-from splitweave.cluster.live.front import admin
-from splitweave.cluster.live.front.admin import AdminService
 from splitweave.cluster.live.front.session import Session
 from splitweave.cluster.live.gateway import LiveOperator, LiveStreams
-from splitweave.proto import admin_pb2 as pb
 from splitweave.proto.cluster_events import (
     DrainAsked,
     MigrateAsked,
@@ -87,6 +84,13 @@ class Table:
         return [type(event) for event in self.post.to(party)]
 
 
+async def begun(items: Any) -> Any:
+    """The next item as it is waited for."""
+    first = asyncio.ensure_future(anext(items))
+    await asyncio.sleep(0)
+    return first
+
+
 async def soon(items: Any) -> Any:
     """The next item, which is there already or comes within this turn."""
     return await asyncio.wait_for(anext(items), 60.0)
@@ -95,8 +99,7 @@ async def soon(items: Any) -> Any:
 async def test_items_come_in_order_and_the_iterator_ends_after_the_end() -> None:
     table = Table()
     items = table.streams.open(request(), None)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     table.accept()
     table.tokens(0, 7, 8)
     table.tokens(2, 9, 10, finish=FinishReason.LENGTH)
@@ -110,8 +113,7 @@ async def test_a_stream_is_known_from_its_first_step_to_its_end() -> None:
     table = Table()
     items = table.streams.open(request(), None)
     assert not table.streams.knows(R1)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     assert table.streams.knows(R1)
     assert table.kinds("controller") == [RequestArrived]
     table.tokens(0, 7, finish=FinishReason.STOP)
@@ -122,8 +124,7 @@ async def test_a_stream_is_known_from_its_first_step_to_its_end() -> None:
 async def test_an_iterator_that_is_closed_cancels_the_request_everywhere() -> None:
     table = Table()
     items = table.streams.open(request(), None)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     table.accept()
     table.tokens(0, 7)
     await first
@@ -170,8 +171,7 @@ async def test_a_session_that_is_closed_cancels_what_has_not_ended(
 async def test_what_arrives_after_the_client_left_goes_nowhere() -> None:
     table = Table()
     items = table.streams.open(request(), None)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     table.tokens(0, 7)
     await first
     await items.aclose()  # type: ignore[attr-defined]
@@ -184,8 +184,7 @@ async def test_what_arrives_after_the_client_left_goes_nowhere() -> None:
 async def test_an_id_that_was_used_opens_anew_without_the_old_items() -> None:
     table = Table()
     items = table.streams.open(request(), None)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     table.tokens(0, 7)
     await first
     await items.aclose()  # type: ignore[attr-defined]
@@ -200,8 +199,7 @@ async def test_an_id_that_was_used_opens_anew_without_the_old_items() -> None:
 async def test_a_stop_string_ends_the_stream_with_that_many_tokens() -> None:
     table = Table()
     items = table.streams.open(request(), None)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     table.accept()
     table.tokens(0, 7, 8)
     await first
@@ -214,8 +212,7 @@ async def test_a_stop_string_ends_the_stream_with_that_many_tokens() -> None:
 async def test_a_rejection_is_the_streams_only_item() -> None:
     table = Table()
     items = table.streams.open(request(), None)
-    first = asyncio.ensure_future(anext(items))
-    await asyncio.sleep(0)
+    first = await begun(items)
     full = RejectCode.RESOURCE_EXHAUSTED
     table.shell.post(
         RequestRejected(request_id=R1, epoch=Epoch(0), code=full, message="full", retry_after_ns=7)
@@ -335,32 +332,6 @@ async def test_an_ask_that_is_given_up_is_forgotten() -> None:
     with pytest.raises(asyncio.CancelledError):
         await ask
     assert sut._asks == {}
-
-
-class Aborted(Exception):
-    """What the call ended with."""
-
-
-class Call:
-    """Stands in for a gRPC context."""
-
-    async def abort(self, code: Any, message: str, _metadata: Any) -> None:
-        raise Aborted(code.name, message)
-
-
-async def test_a_drain_whose_deadline_is_over_is_not_called_a_refusal(
-    cluster_picture: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both the service and the operator keep that deadline; the service's word counts."""
-    monkeypatch.setattr(admin, "ANSWER_S", 0.02)
-    sut, post = operator()
-    post.handles["controller"] = type("Handle", (), {"status": Called(lambda: cluster_picture)})
-    ask = pb.DrainRequest(worker_id=PREFILL.worker_id, deadline_s=0.02)
-    for _ in range(5):
-        with pytest.raises(Aborted) as ended:
-            await AdminService("m", sut).Drain(ask, Call())  # type: ignore[arg-type]
-        code, message = ended.value.args
-        assert (code, message) == ("DEADLINE_EXCEEDED", "prefill-0 is not empty after 0.02 s")
 
 
 async def test_status_is_the_controllers_own(cluster_picture: Any) -> None:

@@ -19,7 +19,7 @@ from splitweave.client import Client, InvalidRequest, NotFound, Refused, Splitwe
 from splitweave.cluster.live.cluster import LiveCluster
 
 SPLITWEAVE = Path(sys.executable).parent / "splitweave"
-SETTLE_S = 45.0
+SETTLE_S = 200.0
 GENERATE = "/splitweave.v1.Inference/Generate"
 CONFIG = """
 [model]
@@ -39,7 +39,7 @@ address = "local"
 def _said(*arguments: str | bytes, cwd: Path | None = None) -> tuple[int, str]:
     """A command's exit status and its stderr, which is no traceback and one line."""
     done = subprocess.run(
-        [SPLITWEAVE, *arguments], capture_output=True, timeout=60, cwd=cwd, check=False
+        [SPLITWEAVE, *arguments], capture_output=True, timeout=300, cwd=cwd, check=False
     )
     said = done.stderr.decode("utf-8", "replace").strip()
     assert "Traceback" not in said
@@ -139,7 +139,7 @@ def test_a_prompt_that_is_empty_or_too_long_is_refused(client: Client, prompt: A
 
 def test_bytes_that_are_no_utf8_are_bad_input(cluster: LiveCluster) -> None:
     with grpc.insecure_channel(cluster.address) as channel:
-        replies = channel.unary_stream(GENERATE)(b"\x12\x02\xff\xfe", timeout=10)
+        replies = channel.unary_stream(GENERATE)(b"\x12\x02\xff\xfe", timeout=100)
         with pytest.raises(grpc.RpcError) as caught:
             next(iter(replies))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -160,14 +160,14 @@ def test_unknown_ids_are_named(client: Client) -> None:
 def test_a_migration_to_itself_or_to_nobody_is_refused_and_the_stream_goes_on(
     client: Client,
 ) -> None:
-    with client.stream("Once upon a time", max_tokens=80, ignore_eos=True) as stream:
+    with client.stream("Once upon a time", max_tokens=160, ignore_eos=True) as stream:
         for _ in range(5):
             next(stream)
         running = next(r for r in client.status().requests if r.request_id == stream.request_id)
         for target in (running.worker_id, "nobody", "prefill-0"):
             with pytest.raises((Refused, NotFound, InvalidRequest)):
                 client.migrate(stream.request_id, target)
-        assert stream.result.usage.output_tokens == 80
+        assert stream.result.usage.output_tokens == 160
 
 
 def _at_rest(client: Client) -> str:
@@ -190,13 +190,14 @@ def test_a_worker_that_was_frozen_and_thawed_is_replaced_and_holds_nothing(
 ) -> None:
     """It used to stay, dead for the controller and alive for Ray, with all its blocks."""
     prompt = "List the months of the year, one by one."
-    options = {"max_tokens": 40, "ignore_eos": True}
+    options = {"max_tokens": 96, "ignore_eos": True}
     undisturbed = client.generate(prompt, **options)
     with client.stream(prompt, **options) as stream:
         for _ in range(5):
             next(stream)
-        running = next(r for r in client.status().requests if r.request_id == stream.request_id)
-        frozen = next(w for w in client.status().workers if w.worker_id == running.worker_id)
+        picture = client.status()
+        running = next(r for r in picture.requests if r.request_id == stream.request_id)
+        frozen = next(w for w in picture.workers if w.worker_id == running.worker_id)
         os.kill(frozen.pid, signal.SIGSTOP)
         try:
             assert stream.result.token_ids == undisturbed.token_ids

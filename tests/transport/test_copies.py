@@ -125,7 +125,7 @@ def test_closing_leaves_no_thread_and_no_descriptor(mesh: Mesh) -> None:
     a, b = mesh.start("a"), mesh.start("b")
     a.close()
     b.close()
-    before = [a.settled(), b.settled()]
+    before = [a.settled(1), b.settled(1)]
     for life in (2, 3, 4):
         a, b = mesh.reopen(a, life), mesh.reopen(b, life)
         for number in range(3):  # three pairings in one life

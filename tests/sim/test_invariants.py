@@ -25,7 +25,7 @@ from splitweave.sim.errors import InvariantBroken
 from splitweave.sim.inbound import Inbound
 from splitweave.sim.invariants import Watched, check_report, check_step, check_view
 from splitweave.sim.leftovers import leftovers
-from splitweave.sim.run import Run
+from splitweave.sim.run import Run, arrivals_of
 from splitweave.sim.streams import TrueStream
 from splitweave.sim.world import World
 
@@ -102,7 +102,7 @@ def test_a_lease_is_checked_against_the_running_iteration(quiet: tuple[World, Ru
 
 
 def _request(run: Run, name: str) -> Any:
-    arrival = run._arrivals[0]
+    arrival = next(iter(arrivals_of(run.world.scenario)))
     given = run.world._prompts.request(0, arrival, GatewayId("gateway.0"))
     return replace(
         given,

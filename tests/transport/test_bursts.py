@@ -87,7 +87,8 @@ def write_down(slots: int, sizes: list[int], ends: "Queue[CopyResult]") -> Scrib
     for number, size in enumerate(sizes):
         name = str(number)
         copy = Copy(
-            copy_id=name, move_id=MoveId("m"), target=KEY, first_layer=0, last_layer=1,
+            copy_id=name, move_id=MoveId("m"),
+                lease=1, target=KEY, first_layer=0, last_layer=1,
             source_blocks=(), target_blocks=(),
         )  # fmt: skip
         payload = FlatPayload(torch.zeros(size, dtype=torch.uint8))
@@ -146,7 +147,8 @@ def test_copies_of_a_round_size_share_a_parcel_of_one_message() -> None:
     half = FlatPayload(torch.zeros(1 << 19, dtype=torch.uint8))
     for number in range(4):
         copy = Copy(
-            copy_id=str(number), move_id=MoveId("m"), target=KEY, first_layer=0, last_layer=1,
+            copy_id=str(number), move_id=MoveId("m"),
+                lease=1, target=KEY, first_layer=0, last_layer=1,
             source_blocks=(), target_blocks=(),
         )  # fmt: skip
         ending = Ending(str(number), lambda _: None)

@@ -5,6 +5,7 @@ drop, double, swap or forge them. Everything is awaited with a bound.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -72,6 +73,8 @@ class PeerProcess:
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
+        if number == signal.SIGKILL:
+            self.process.wait(WAIT_S)  # else it still counts as living for a moment
 
     def end(self) -> None:
         self.process.kill()

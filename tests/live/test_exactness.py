@@ -51,7 +51,7 @@ def test_requests_batched_together_give_the_tokens_they_give_alone(
 
 def test_long_prompts_are_handed_off_and_part_of_it_is_hidden(cluster: LiveCluster) -> None:
     """Prompts that no cache holds: these are of another seed."""
-    fresh = [ask for ask in sixteen(seed=8) if len(ask.prompt) > 2_000]
+    fresh = [ask for ask in sixteen(seed=16) if len(ask.prompt) > 2_000]
     assert len(fresh) >= 3
     results = asyncio.run(_together(cluster.address, fresh))
     handed = [r.accounting for r in results if len(r.accounting.workers) > 1]

@@ -14,7 +14,7 @@ from ..proto.ids import GatewayId, RequestId
 from ..proto.requests import FinishReason, Request, RequestClass
 from .errors import InvariantBroken
 from .scenario import ClassSpec
-from .streams import TrueStream
+from .streams import TrueStream, quick_token
 
 Answered = Callable[["Stream", tuple[int, ...] | None], None]
 TRIES_MAX = 12  # of the SDK in a row, for a stream that the server cannot go on with
@@ -96,11 +96,17 @@ class Clients:
         if stream.hung_up:
             self._close(request_id, FinishReason.CANCELLED).finish = FinishReason.CANCELLED
             return None
-        have = range(stream.tokens)
-        emitted = tuple(0 if stream.truth is None else stream.truth.output(n) for n in have)
+        emitted = tuple(self._had(stream, index) for index in range(stream.tokens))
         return replace(
             stream.request, gateway_id=gateway_id, emitted=emitted, resumes=stream.resumes
         )
+
+    def _had(self, stream: Stream, index: int) -> int:
+        if stream.truth is not None:
+            return stream.truth.output(index)
+        assert stream.request is not None
+        position = stream.prompt_tokens + index
+        return quick_token(stream.request.sampling.seed, position).token_id
 
     def keep_answer(self, request_id: RequestId) -> None:
         """Keep what is answered, and tell `answered` at the end: prompt and answer, or None."""

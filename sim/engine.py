@@ -23,7 +23,7 @@ from .costs.protocol import CostModel
 from .errors import InvariantBroken
 from .inbound import Inbound, LeaseName
 from .links import Fate, Links, Passage
-from .streams import TOKENS, VOCAB, TrueStream
+from .streams import TrueStream, quick_token
 
 
 class Peers(Protocol):
@@ -210,5 +210,5 @@ def _quick_tokens(batch: Batch) -> tuple[SampledToken | None, ...]:
         if draw is None:
             sampled.append(None)
         else:
-            sampled.append(TOKENS[(draw.params.seed * 7919 + draw.position * 31) % VOCAB])
+            sampled.append(quick_token(draw.params.seed, draw.position))
     return tuple(sampled)

@@ -176,6 +176,7 @@ class Deed(StrEnum):
     GATEWAY = "gateway"  # the request's gateway crashes
     CONTROLLER = "controller"  # it restarts
     ECHO = "echo"  # an earlier message to it comes again
+    STRAY_ACK = "stray ack"  # a gateway that does not know the stream says that it has ended
     FILL = "fill"  # others take nearly all its free blocks
 
 

@@ -51,6 +51,8 @@ LETTERS = tuple(
         row for rows in ROWS.values() for row in rows if row not in OWN and row != OTHER_ASSIGNED
     )
 )
+# Of these hardly any come late by chance: their receiver has forgotten what they speak of.
+RARE_LETTERS = ("StreamAcked", "AbortAcked", "MoveAborted")
 STAGES = tuple(half for half in Half if half is not Half.NONE)
 
 
@@ -163,7 +165,9 @@ class _Dice:
 
     def stage(self) -> StageFault:
         half = self._random.choice(STAGES)
-        deed = Deed.ECHO if self._random.random() < 0.6 else self._random.choice(list(Deed))
+        kind = self._random.random()
+        letter = Deed.ECHO if kind < 0.5 else Deed.STRAY_ACK
+        deed = letter if kind < 0.65 else self._random.choice(list(Deed))
         return StageFault(
             at_ns=self._at_ns(), half=half, deed=deed, pick=self._random.randrange(1 << 30),
             peer=self._random.random() < 0.5,
@@ -173,8 +177,9 @@ class _Dice:
         )  # fmt: skip
 
     def letter(self) -> LateLetter:
+        kinds = RARE_LETTERS if self._random.random() < 0.3 else LETTERS
         return LateLetter(
-            at_ns=self._at_ns(), for_ns=self._ns(0.0, 3.0), kind=self._random.choice(LETTERS),
+            at_ns=self._at_ns(), for_ns=self._ns(0.0, 3.0), kind=self._random.choice(kinds),
             changes=self._random.randint(1, 5), letters=self._random.choice((1, 2, 8)),
         )  # fmt: skip
 

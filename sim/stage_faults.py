@@ -9,6 +9,7 @@ from typing import Any
 
 from ..proto.ids import WorkerKey
 from ..proto.move import MoveOrder
+from ..proto.worker_events import StreamAcked
 from .clock import Action
 from .concerns import concerned
 from .faults import (
@@ -64,6 +65,8 @@ class Ambush:
         victim, other = (peer, change.worker) if fault.peer else (change.worker, peer)
         if fault.deed is Deed.ECHO:
             self._echo(victim, order, fault.pick)
+        elif fault.deed is Deed.STRAY_ACK:
+            self._stray_ack(victim, order)
         else:
             self._hurt(self._deed(fault, victim, other, change))
 
@@ -83,6 +86,19 @@ class Ambush:
             letters = list(past.values())[pick % len(past)]
             deliver, message = letters[pick // len(past) % len(letters)]
             self._world.scheduler.at(self._world.scheduler.now_ns, deliver, message)
+
+    def _stray_ack(self, victim: WorkerKey, order: MoveOrder) -> None:
+        """What a gateway answers to a late word about a stream that goes on elsewhere.
+
+        It is heard at once, so only gateways that the request does not go to may send it.
+        """
+        half = self._world.mail.living(victim)
+        listeners = [one.gateway_id for one in half.core.halves().values()] if half else []
+        for gateway_id in self._world.gateway_ids:
+            if listeners and gateway_id not in listeners:
+                event = StreamAcked(request_id=order.request_id, gateway_id=gateway_id)
+                self._world.mail.to_worker(gateway_id, victim, event)
+                return
 
     def _deed(
         self, fault: StageFault, victim: WorkerKey, other: WorkerKey, change: HalfChanged
@@ -118,5 +134,5 @@ class Ambush:
                 )
             case Deed.CONTROLLER:
                 return ControllerRestart(at_ns=now_ns, down_ns=fault.for_ns)
-            case Deed.ECHO:
-                raise AssertionError("an echo is a message, not a fault of a party")
+            case Deed.ECHO | Deed.STRAY_ACK:
+                raise AssertionError(f"an {fault.deed} is a message, not a fault of a party")

@@ -41,6 +41,7 @@ KINDS: dict[str, int] = {
     "late_letters": 60,
     "host_troubles": 4,
 }
+FETCHING_CHANCE = 0.25  # of a seed to be about prefix fetches
 GRACES_NS = (100 * MS, 1 * S, 10 * S)
 
 
@@ -90,7 +91,29 @@ def swarm(seed: int) -> Scenario:
             **dice.choice(ROUTERS),
         },
     }  # fmt: skip
+    fetching = Random(f"fetching {seed}")
+    if fetching.random() < FETCHING_CHANCE:
+        _make_fetch(fetching, tables)
     return build(Scenario, tables, f"the swarm's seed {seed}")
+
+
+def _make_fetch(dice: Random, tables: dict[str, Any]) -> None:
+    """Prefixes that peers have, and copies of them that take their time: fetches get hurt."""
+    drawn_tokens, tables["block_tokens"] = tables["block_tokens"], 1
+    tables["limits"] |= KEEN
+    tables["limits"]["worker"] |= {"copy_blocks_max": 1, "fetch_ns": 2000 * MS}
+    tables["workload"] |= {"shared_prefix_tokens": 64, "prefix_groups": 3}
+    # Who comes back through another gateway may fetch while the first one's words arrive.
+    tables["network"]["gateways"] = 3
+    tables["faults"] |= {"gateway_crashes": 8, "late_letters": 60, "ask_again_s": 0.005}
+    if dice.random() < 0.5:  # words to a gateway's former life are answered by its next one
+        tables["faults"] |= {"message_troubles": 4, "message_loss": 0.0, "message_delay_s": 3.0}
+        tables["faults"] |= {"crashes": 3, "freezes": 3}
+        tables["limits"]["gateway"]["resume_grace_ns"] = 100 * MS
+    for pool in tables["pools"]:
+        # As many tokens as before, or a few more: prefixes stay, or are fetched again.
+        pool["blocks"] = pool["blocks"] * drawn_tokens + dice.choice((0, 16, 64))
+        pool["link_gbytes_per_s"] = 10**-3.5
 
 
 CLASSES: tuple[dict[str, float], ...] = ({}, {}, {"interactive": 0.3, "batch": 0.4})

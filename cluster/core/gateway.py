@@ -155,9 +155,7 @@ class GatewayCore:
         request = event.request
         if request.resumes <= stream.request.resumes:
             return  # the running one goes on; fronts ask `knows` first
-        if len(request.emitted) > stream.next_index:
-            self._ahead(stream, len(request.emitted), stream.next_index)
-            return
+        # It may have more than was sent here: from another gateway. The worker judges.
         stream.resume(request, event.deadline_ns)
         if event.deadline_ns is None:
             self._orders.clear_timer(DEADLINE, stream.request_id)
@@ -166,13 +164,13 @@ class GatewayCore:
         self._submit(stream, now_ns)
 
     def _resume_refused(self, event: ResumeRefused) -> None:
-        stream = self._streams.get(event.request_id)
-        if stream is not None and stream.next_index > event.output_tokens and not stream.tokens:
-            self._ahead(stream, stream.next_index, event.output_tokens)
+        stream, sent = self._streams.get(event.request_id), event.output_tokens
+        if stream is not None and stream.next_index > sent and not stream.tokens:
+            self._disagree(stream, f"only {sent} tokens were sent")
 
-    def _ahead(self, stream: Stream, received: int, sent: int) -> None:
+    def _disagree(self, stream: Stream, but: str) -> None:
         """Client and service disagree about the stream: it ends everywhere."""
-        message = f"tokens_received: is {received}, but only {sent} tokens were sent"
+        message = f"tokens_received: is {len(stream.request.emitted)}, but {but}"
         self._fail(stream, RejectCode.FAILED_PRECONDITION, message, None)
 
     def _submit(self, stream: Stream, now_ns: int) -> None:
@@ -193,6 +191,9 @@ class GatewayCore:
             return
         if chunk.first_index > stream.next_index:
             self._ask_again(stream, now_ns)
+            return
+        if (index := stream.disputed(chunk.first_index, chunk.tokens)) is not None:
+            self._disagree(stream, f"token {index} of the stream is another")
             return
         if stream.submitting:
             stream.submitting = False

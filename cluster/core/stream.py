@@ -100,6 +100,14 @@ class Stream:
         self.worker = self.asked_ns = None
         self.submits = self.stalls = 0
 
+    def disputed(self, first_index: int, tokens: tuple[SampledToken, ...]) -> int | None:
+        """The first of these tokens that is not what its client says it is; None: none."""
+        had = self.request.emitted[first_index:]
+        for index, (theirs, token) in enumerate(zip(had, tokens, strict=False), first_index):
+            if theirs != token.token_id:
+                return index
+        return None
+
     def take(self, first_index: int, tokens: tuple[SampledToken, ...]) -> tuple[SampledToken, ...]:
         """The part that the client does not have; empty if all is old, or a gap precedes it."""
         skip = self.next_index - first_index

@@ -74,13 +74,22 @@ def test_a_resume_here_without_a_deadline_lifts_the_old_one() -> None:
     assert front.wait(2 * S) == []
 
 
-def test_more_tokens_than_were_delivered_here_are_refused_with_both_counts() -> None:
+def test_more_tokens_than_were_delivered_here_are_judged_by_the_worker() -> None:
     front = opened()
     front.chunk(0, 7)
-    said = asked(front, resumes=1, emitted=(7, 8, 9))
+    assert asked(front, resumes=1, emitted=(7, 8, 9))[-1] == "controller: submit r1@0.0 +3"
+    said = refused(front, 1)
     told = "tokens_received: is 3, but only 1 tokens were sent"
     assert said[-1] == f"r1 fails, FAILED_PRECONDITION: {told}"
     assert DROP in said
+
+
+def test_a_client_that_got_more_from_another_gateway_goes_on_here() -> None:
+    """It left, got two tokens elsewhere, and was back before its call here ended."""
+    front = opened()
+    front.chunk(0, 7)
+    asked(front, resumes=2, emitted=(7, 8, 9))
+    assert front.chunk(1, 8, 9, 10) == ["r1[3] = 10"]
 
 
 def test_more_tokens_than_the_worker_drew_are_refused_with_both_counts() -> None:
@@ -88,6 +97,22 @@ def test_more_tokens_than_the_worker_drew_are_refused_with_both_counts() -> None
     asked(front, resumes=1, emitted=(7, 8, 9))
     told = "tokens_received: is 3, but only 1 tokens were sent"
     assert refused(front, 1)[-1] == f"r1 fails, FAILED_PRECONDITION: {told}"
+
+
+def test_tokens_that_the_client_claims_must_be_those_of_the_stream() -> None:
+    front = Front()
+    asked(front, resumes=1, emitted=(7, 8, 9))
+    told = "tokens_received: is 3, but token 1 of the stream is another"
+    assert front.chunk(0, 7, 6)[-1] == f"r1 fails, FAILED_PRECONDITION: {told}"
+
+
+def test_a_worker_that_is_behind_the_client_catches_up_and_the_stream_goes_on() -> None:
+    """Fuzz seed 2400: a late double of the assignment ran once more what had been sent."""
+    front = Front()
+    asked(front, resumes=1, emitted=(7, 8))
+    assert front.chunk(0, 7) == []
+    assert front.chunk(1, 8) == []
+    assert front.chunk(2, 9) == ["r1[2] = 9"]
 
 
 def test_a_late_refusal_of_a_stream_that_goes_on_is_ignored() -> None:

@@ -122,7 +122,7 @@ def test_what_may_not_be_resumed_is_refused_and_says_why(pair: LiveCluster) -> N
         assert (error.code(), "another client" in str(error.details())) == (DENIED, True)
         error = _failure(there, _resume(ask, had + [1] * 300))
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert "is 308, but only" in str(error.details())
+        assert "is 308, but" in str(error.details())
         error = _failure(there, pb.ResumeRequest(request_id="mine", resumes=1))
         assert error.code() is grpc.StatusCode.NOT_FOUND
         call.cancel()

@@ -75,12 +75,16 @@ class Requests:
         return gateway_id is None or sequence is None or sequence.request.gateway_id == gateway_id
 
     def listen(self, event: ListenerChanged) -> None:
-        """Another gateway listens: it gets all that its client has not."""
+        """Another gateway listens: it gets all that its client has not.
+
+        The client may be ahead of a request that runs again: whoever ran it first had sent
+        more. What is drawn from now on shows the gateway whether that is so.
+        """
         sequence = self.holdings.held.get(event.request_id)
         if sequence is None:
             return  # the controller finds out by the next view
-        if event.from_index > len(sequence.outputs):
-            drawn = len(sequence.outputs)
+        drawn = len(sequence.outputs)
+        if event.from_index > drawn and sequence.phase is Phase.FINISHED:
             refused = ResumeRefused(request_id=event.request_id, output_tokens=drawn)
             self._out.to_gateway(event.gateway_id, refused)
             return

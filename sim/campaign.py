@@ -43,7 +43,7 @@ def run_seed(
     return SeedResult(
         seed=seed,
         events=outcome.events,
-        requests=len(outcome.world.clients.streams),
+        requests=outcome.world.clients.asked,
         faults=len(outcome.plan),
     )
 

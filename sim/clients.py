@@ -2,21 +2,29 @@
 
 Also the judge of the one promise that clients see: every token of the stream
 once, in order, and the right one, however often its request moved or died.
+
+A stream that has ended leaves a row in `records`. The stream itself is kept where
+someone may still ask for it (checked worlds, and those with faults); elsewhere only
+the first `ENDED_KEPT_MAX`, so that memory does not grow with the length of a trace.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from ..proto.batch import Batch
 from ..proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
 from ..proto.gateway_events import RejectCode
 from ..proto.ids import GatewayId, RequestId
 from ..proto.requests import FinishReason, Request, RequestClass
 from .errors import InvariantBroken
+from .results.ended import Stages, ending_of, row_of
+from .results.records import UNKNOWN, Ending, Records
 from .scenario import ClassSpec
 from .streams import TrueStream, quick_token
 
 Answered = Callable[["Stream", tuple[int, ...] | None], None]
+ENDED_KEPT_MAX = 1_000
 TRIES_MAX = 12  # of the SDK in a row, for a stream that the server cannot go on with
 
 
@@ -33,6 +41,8 @@ class Stream:
     deadline_ns: int | None
     truth: TrueStream | None
     request: Request | None  # until the end
+    request_class: RequestClass = RequestClass.STANDARD
+    stages: Stages = field(default_factory=Stages)
     tokens: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
@@ -61,14 +71,20 @@ def class_of(spec: ClassSpec, seed: int, index: int) -> RequestClass:
 
 
 class Clients:
-    """Everybody who ever asked for something."""
+    """Everybody who has asked for something, and of the ended all or `ended_max`."""
 
-    def __init__(self, *, checked: bool, context_tokens_max: int) -> None:
+    def __init__(
+        self, *, checked: bool, context_tokens_max: int, ended_max: int | None = None
+    ) -> None:
         self.streams: dict[RequestId, Stream] = {}
+        self.records = Records()
+        self.asked = 0
         self.open = 0
+        self.cut_short = ""  # of the first stream that failed after its first token
         self.ask_again: Callable[[Stream], None] | None = None  # given: it tries elsewhere
         self.answered: Answered | None = None  # given: told of every end of a kept answer
         self._checked = checked
+        self._ended_max = ended_max
         self._context_tokens_max = context_tokens_max
 
     def ask(self, request: Request, now_ns: int, deadline_ns: int | None = None) -> Stream:
@@ -83,18 +99,21 @@ class Clients:
             deadline_ns=deadline_ns,
             truth=TrueStream(request) if self._checked else None,
             request=request,
+            request_class=request.request_class,
         )
         self.streams[request.request_id] = stream
+        self.asked += 1
         self.open += 1
         return stream
 
     def resume(self, request_id: RequestId, gateway_id: GatewayId) -> Request | None:
         """What a client sends, again if need be: with all tokens it has. None if it is gone."""
-        stream = self.streams[request_id]
-        if stream.ended or stream.request is None:
+        stream = self.streams.get(request_id)
+        if stream is None or stream.ended or stream.request is None:
             return None
         if stream.hung_up:
-            self._close(request_id, FinishReason.CANCELLED).finish = FinishReason.CANCELLED
+            self._open_stream(request_id).finish = FinishReason.CANCELLED
+            self._close(stream)
             return None
         emitted = tuple(self._had(stream, index) for index in range(stream.tokens))
         return replace(
@@ -114,7 +133,8 @@ class Clients:
 
     def listens(self, request_id: RequestId, gateway_id: GatewayId) -> bool:
         """Whether the client is at that gateway: else nobody hears what it says."""
-        return self.streams[request_id].gateway_id == gateway_id
+        stream = self.streams.get(request_id)
+        return stream is None or stream.gateway_id == gateway_id
 
     def truth(self, request_id: RequestId) -> TrueStream:
         """The true stream of a request of a checked world."""
@@ -130,10 +150,26 @@ class Clients:
         stream.hung_up = True
         return True
 
+    def placed(self, request_id: RequestId, now_ns: int) -> None:
+        """The controller sends a request to a worker."""
+        stream = self.streams.get(request_id)
+        if stream is not None and stream.first_ns is None:
+            stream.stages.place(now_ns)
+
+    def computing(self, batch: Batch, begins_ns: int, ends_ns: int) -> None:
+        """An engine runs an iteration. Prefills come last in a batch: only they are looked at."""
+        for chunk in reversed(batch.chunks):
+            stream = self.streams.get(chunk.request_id)
+            if stream is None or stream.stages.computed_ns != UNKNOWN:
+                if len(chunk.token_ids) == 1:
+                    return
+            else:
+                stream.stages.compute(begins_ns, ends_ns, draws=chunk.draw is not None)
+
     def deliver(self, effect: DeliverTokens, now_ns: int) -> None:
         """Tokens reach a client. Raises InvariantBroken."""
-        stream = self.streams[effect.request_id]
-        if stream.ended:
+        stream = self.streams.get(effect.request_id)
+        if stream is None or stream.ended:
             raise InvariantBroken(f"{effect.request_id}: tokens after the end of the stream")
         if effect.first_index != stream.tokens:
             raise InvariantBroken(
@@ -154,9 +190,22 @@ class Clients:
         if stream.answer is not None:
             stream.answer.extend(token.token_id for token in effect.tokens)
 
+    def advance(self, request_id: RequestId, gaps_ns: Sequence[int], now_ns: int) -> None:
+        """Many tokens at once, of an unchecked stream that has its first: one after each
+        gap, the last one now. The same as as many calls of `deliver`.
+        """
+        stream = self.streams[request_id]
+        assert stream.truth is None, f"{request_id}: the world is checked"
+        assert stream.last_ns is not None, f"{request_id} has no token"
+        assert stream.answer is None, f"{request_id}: its answer is kept"
+        stream.failures = 0
+        stream.gaps_ns.extend(gaps_ns)
+        stream.last_ns = now_ns
+        stream.tokens += len(gaps_ns)
+
     def end(self, effect: EndStream) -> None:
         """A stream is complete. Raises InvariantBroken if it is not."""
-        stream = self._close(effect.request_id, effect.finish)
+        stream = self._open_stream(effect.request_id)
         stream.finish = effect.finish
         stream.account = effect.account
         if effect.finish is FinishReason.CANCELLED:
@@ -167,6 +216,7 @@ class Clients:
                 f"{stream.request_id}: ended with {effect.finish} after {stream.tokens} tokens, "
                 f"expected {want}"
             )
+        self._close(stream)
 
     def fail(self, effect: FailStream) -> None:
         """A stream ends with an error, or its client asks again, as the SDK does."""
@@ -176,21 +226,40 @@ class Clients:
                 stream.failures += 1
                 self.ask_again(stream)
                 return
-        stream = self._close(effect.request_id, None)
+        stream = self._open_stream(effect.request_id)
         stream.error = effect.code
         stream.message = effect.message
+        late = stream.deadline_ns is not None and effect.code is RejectCode.DEADLINE_EXCEEDED
+        if stream.tokens and not late and not self.cut_short:
+            self.cut_short = (
+                f"{stream.request_id} failed after {stream.tokens} tokens: "
+                f"{stream.error} {stream.message}"
+            )
+        self._close(stream)
 
-    def _close(self, request_id: RequestId, finish: FinishReason | None) -> Stream:
-        stream = self.streams[request_id]
-        if stream.ended:
+    def _open_stream(self, request_id: RequestId) -> Stream:
+        stream = self.streams.get(request_id)
+        if stream is None or stream.ended:
             raise InvariantBroken(f"{request_id}: its stream ended twice")
+        return stream
+
+    def _close(self, stream: Stream) -> None:
+        """It has ended: its row is written, and whoever waits for its answer is told."""
         self.open -= 1
         request, stream.request = stream.request, None
+        ending = ending_of(stream)
         if stream.answer is not None and self.answered is not None and request is not None:
-            whole = finish is not None and finish is not FinishReason.CANCELLED
+            whole = stream.finish not in (None, FinishReason.CANCELLED)
             self.answered(stream, request.token_ids + tuple(stream.answer) if whole else None)
             stream.answer = None
-        return stream
+        records = self.records
+        if stream.account is not None:
+            records.note_moves(stream.account)
+        if ending is Ending.COMPLETED:
+            records.gaps.add(stream.gaps_ns, stream.together)
+        records.add(stream.request_id, row_of(stream, ending, records))
+        if self._ended_max is not None and len(self.streams) - self.open > self._ended_max:
+            del self.streams[stream.request_id]
 
 
 def _compare(stream: Stream, truth: TrueStream, effect: DeliverTokens) -> None:

@@ -38,6 +38,9 @@ class Peers(Protocol):
     def end_fenced(self, key: WorkerKey) -> None:
         """That incarnation's process ends itself."""
 
+    def computing(self, batch: Batch, begins_ns: int, ends_ns: int) -> None:
+        """An iteration runs: its requests are on their way to a token."""
+
 
 class Engine:
     """One life of a worker, below its core. `run` does what a process does itself."""
@@ -97,6 +100,7 @@ class Engine:
         if self.content is not None:
             self.inbound.begin_writes(order.batch, self._leases)
             self.content.compute(order.batch, self._peers.stream)
+        self._peers.computing(order.batch, now_ns, now_ns + duration_ns)
         for copy in order.copies:
             stored_ns = now_ns + duration_ns * copy.last_layer // self._layers
             self._scheduler.at(stored_ns, self._start_later, copy)

@@ -19,7 +19,7 @@ from .links import Links
 from .local_clock import draw_clock
 from .mail import Mail
 from .observer import Observer
-from .parties import ControllerParty, EndOrder, GatewayParty, WorkerParty
+from .parties import ControllerParty, GatewayParty, Pools, WorkerParty
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .transcript import Transcript
@@ -70,11 +70,11 @@ class Maker:
         self,
         name: str,
         mail: Mail,
+        pools: Pools,
         answer: Callable[[AnswerAsk], None],
-        retire: Callable[[EndOrder], None],
     ) -> ControllerParty:
         """A controller that knows nothing."""
-        party = ControllerParty(self._builder.cluster(), mail, answer, retire)
+        party = ControllerParty(self._builder.cluster(), mail, pools, answer)
         step = party.core.step if self._observer is None else self._observer.controller(party.core)
         party.shell = self._shell(Watched(name, party.core), step, party.perform)
         return party

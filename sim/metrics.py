@@ -4,23 +4,28 @@ Definitions (also in every table): TTFT is from the arrival at the gateway to
 the first token delivered, queueing included. TPOT is (last − first) / (tokens
 − 1), one number per request of at least two tokens, so without the TTFT. ITL is
 every gap between tokens. E2E is arrival to last token. Percentiles are nearest
-rank. A request meets its SLO if its TTFT and, where it has one, its TPOT are
-within bounds; goodput counts those per second. Requests whose client hung up
-count for nothing; rejected ones count as not met.
+rank, those of the ITL to within 0.1 % (`results/gaps.py`). A
+request meets its SLO if its TTFT and, where it has one, its TPOT are within bounds;
+goodput counts those per second. Requests whose client hung up count for nothing;
+rejected ones count as not met.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, fsum
 from typing import Any
 
-from ..proto.gateway_events import RejectCode
-from ..proto.move import MoveKind, Stage
+import numpy as np
+
+from ..proto.move import MoveKind
 from .clients import Stream
 from .clock import NS_PER_S
+from .results.gaps import Gaps
+from .results.records import Ending, MoveTally
+from .results.table import Numbers, Table
 from .run import Outcome
 
-PERCENTILES = (50, 90, 99)
+PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class Spread:
     mean_s: float
     p50_s: float
     p90_s: float
+    p95_s: float
     p99_s: float
     max_s: float
 
@@ -78,36 +84,35 @@ class Metrics:
 
 def measure(outcome: Outcome) -> Metrics:
     """The metrics of a finished run."""
-    streams = list(outcome.world.clients.streams.values())
-    done = [s for s in streams if s.finish is not None and not s.hung_up]
+    records = outcome.world.clients.records
+    table = Table(records)
+    done = table.ending == Ending.COMPLETED
     slo = outcome.scenario.slo
-    met = sum(meets(s, slo.ttft_s, slo.tpot_s) for s in done)
-    judged = sum(not s.hung_up for s in streams)
-    virtual_s = _span_s(streams)
-    accounts = [s.account for s in streams if s.account is not None]
+    met = int(np.count_nonzero(table.meets(slo.ttft_s, slo.tpot_s)))
+    judged = len(records) - table.count(Ending.CANCELLED)
+    virtual_s = table.span_s()
     engines = [party.engine for party in outcome.world.mail.workers.values()]
     busy_ns = sum(engine.busy_ns for engine in engines)
-    rejected = sum(s.error is RejectCode.RESOURCE_EXHAUSTED for s in streams)
     return Metrics(
-        requests=len(streams),
-        completed=len(done),
-        cancelled=sum(s.hung_up for s in streams),
-        rejected=rejected,
-        failed=sum(s.error is not None for s in streams) - rejected,
+        requests=len(records),
+        completed=table.count(Ending.COMPLETED),
+        cancelled=table.count(Ending.CANCELLED),
+        rejected=table.count(Ending.REJECTED),
+        failed=table.count(Ending.FAILED),
         virtual_s=virtual_s,
-        prompt_tokens=sum(s.prompt_tokens for s in done),
-        output_tokens=sum(s.tokens for s in done),
-        cached_tokens=sum(account.cached_tokens for account in accounts),
-        ttft=spread_of((ttft_s(s), 1) for s in done),
-        tpot=spread_of((tpot_s(s), 1) for s in done if s.tokens > 1),
-        itl=spread_of(gap for s in done for gap in gaps_s(s)),
-        e2e=spread_of((e2e_s(s), 1) for s in done),
+        prompt_tokens=int(table.of("prompt_tokens")[done].sum()),
+        output_tokens=int(table.of("output_tokens")[done].sum()),
+        cached_tokens=int(table.of("cached_tokens").sum()),
+        ttft=spread_of_ns(table.ttft_ns),
+        tpot=spread_of_ns(table.tpot_ns),
+        itl=_itl(records.gaps),
+        e2e=spread_of_ns(table.e2e_ns),
         slo_met=met,
         attainment=met / judged if judged else 0.0,
         goodput_per_s=met / virtual_s if virtual_s else 0.0,
-        handoffs=_moves(streams, MoveKind.HANDOFF),
-        migrations=_moves(streams, MoveKind.MIGRATION),
-        attempts=sum(account.attempts for account in accounts),
+        handoffs=_moves(records.moves[MoveKind.HANDOFF]),
+        migrations=_moves(records.moves[MoveKind.MIGRATION]),
+        attempts=int(table.of("attempts").sum()),
         iterations=sum(engine.iterations for engine in engines),
         busy=busy_ns / (virtual_s * NS_PER_S * len(engines)) if virtual_s and engines else 0.0,
     )
@@ -150,9 +155,9 @@ def spread_of(weighted: Iterable[tuple[float, int]]) -> Spread | None:
     count = sum(times for _, times in ordered)
     if not count:
         return None
-    p50, p90, p99 = (percentile(ordered, count, percent) for percent in PERCENTILES)
+    ranked = [percentile(ordered, count, percent) for percent in PERCENTILES]
     mean = sum(value * times for value, times in ordered) / count
-    return Spread(mean_s=mean, p50_s=p50, p90_s=p90, p99_s=p99, max_s=ordered[-1][0])
+    return _spread(mean, ranked, ordered[-1][0])
 
 
 def percentile(ordered: Sequence[tuple[float, int]], count: int, percent: int) -> float:
@@ -165,25 +170,34 @@ def percentile(ordered: Sequence[tuple[float, int]], count: int, percent: int) -
     raise AssertionError(f"rank {rank} of {count} not found")
 
 
-def _span_s(streams: Sequence[Stream]) -> float:
-    """First arrival to last token."""
-    ends = [s.last_ns for s in streams if s.last_ns is not None]
-    return (max(ends) - min(s.asked_ns for s in streams)) / NS_PER_S if ends else 0.0
+def spread_of_ns(values_ns: Numbers) -> Spread | None:
+    """Mean and nearest-rank percentiles of nanoseconds, in seconds."""
+    count = len(values_ns)
+    if not count:
+        return None
+    ordered = np.sort(values_ns) / NS_PER_S
+    ranks = [ceil(count * percent / 100) - 1 for percent in PERCENTILES]
+    mean = fsum(ordered.tolist()) / count  # exact: no order of summing shows in it
+    return _spread(mean, [float(ordered[rank]) for rank in ranks], float(ordered[-1]))
 
 
-def _moves(streams: Sequence[Stream], kind: MoveKind) -> Moves:
-    reports, downtimes = [], []
-    for stream in streams:
-        if stream.account is None:
-            continue
-        committed = [m for m in stream.account.moves if m.outcome is Stage.COMMITTED]
-        reports += [move for move in stream.account.moves if move.kind is kind]
-        gaps = zip(committed, stream.account.downtimes_ns, strict=False)
-        downtimes += [(gap / NS_PER_S, 1) for move, gap in gaps if move.kind is kind]
+def _itl(gaps: Gaps) -> Spread | None:
+    if not gaps.count:
+        return None
+    ranked = [gaps.percentile_ns(percent) / NS_PER_S for percent in PERCENTILES]
+    return _spread(gaps.mean_ns / NS_PER_S, ranked, gaps.max_ns / NS_PER_S)
+
+
+def _spread(mean_s: float, ranked_s: Sequence[float], max_s: float) -> Spread:
+    p50, p90, p95, p99 = ranked_s
+    return Spread(mean_s=mean_s, p50_s=p50, p90_s=p90, p95_s=p95, p99_s=p99, max_s=max_s)
+
+
+def _moves(tally: MoveTally) -> Moves:
     return Moves(
-        committed=sum(report.outcome is Stage.COMMITTED for report in reports),
-        aborted=sum(report.outcome is Stage.ABORTED for report in reports),
-        transfer_bytes=sum(report.transfer_bytes for report in reports),
-        hidden_bytes=sum(report.hidden_bytes for report in reports),
-        downtime=spread_of(downtimes),
+        committed=tally.committed,
+        aborted=tally.aborted,
+        transfer_bytes=tally.transfer_bytes,
+        hidden_bytes=tally.hidden_bytes,
+        downtime=spread_of_ns(np.array(tally.downtimes_ns, np.int64)),
     )

@@ -24,8 +24,9 @@ from ..proto.effects import (
     ToGateway,
     ToWorker,
 )
-from ..proto.ids import GatewayId, WorkerKey
+from ..proto.ids import GatewayId, RequestId, WorkerKey
 from ..proto.views import WorkerInfo
+from ..proto.worker_events import RequestAssigned
 from ..workers.core.core import WorkerCore
 from .clients import Clients
 from .clock import Scheduler
@@ -48,6 +49,14 @@ class Post(Protocol):
     def to_gateway(self, source: PartyName, gateway_id: GatewayId, event: Any) -> None: ...
 
 
+class Pools(Protocol):
+    """Whom a controller's orders concern beside the mail; the world is it."""
+
+    def placed(self, request_id: RequestId) -> None: ...
+
+    def retire(self, effect: EndOrder) -> None: ...
+
+
 class ControllerParty:
     """One life of the controller."""
 
@@ -57,24 +66,26 @@ class ControllerParty:
         self,
         core: ClusterCore,
         mail: Post,
+        pools: Pools,
         answer: Callable[[AnswerAsk], None],
-        retire: Callable[[EndOrder], None],
     ) -> None:
         self.core = core
         self._mail = mail
+        self._pools = pools
         self._answer = answer
-        self._retire = retire
 
     def perform(self, effect: Any) -> None:
         match effect:
             case ToWorker(key=key, event=event):
                 self._mail.to_worker(CONTROLLER, key, event)
+                if isinstance(event, RequestAssigned):
+                    self._pools.placed(event.request.request_id)
             case ToGateway(gateway_id=gateway_id, event=event):
                 self._mail.to_gateway(CONTROLLER, gateway_id, event)
             case AnswerAsk():
                 self._answer(effect)
             case RetireWorker() | RestartWorker() | RestartStarting():
-                self._retire(effect)
+                self._pools.retire(effect)
             case _:
                 raise AssertionError(f"the controller cannot perform {effect!r}")
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from ..proto.batch import Batch
 from ..proto.cluster_events import ClusterStarted, GatewayDied, WorkerLost
 from ..proto.effects import AnswerAsk, RestartStarting
 from ..proto.gateway_events import ClientGone, GenerateAsked
 from ..proto.ids import GatewayId, Incarnation, RequestId, WorkerId, WorkerKey
 from ..proto.worker_events import ViewAsked, WorkerStarted
-from .clients import Clients, Stream, class_of
+from .clients import ENDED_KEPT_MAX, Clients, Stream, class_of
 from .clock import Scheduler, to_ns
 from .cores import CoreBuilder
 from .engine import Engine
@@ -24,7 +25,7 @@ from .maker import Maker, Open, Watching
 from .network import Network
 from .parties import CONTROLLER, EndOrder
 from .queue import EventQueue
-from .scenario import PoolSpec, Scenario
+from .scenario import FaultSpec, PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .streams import VOCAB, TrueStream
 from .workloads.arrivals import Arrival
@@ -50,8 +51,11 @@ class World:
         self.scenario = scenario
         self.observer = watching.observer
         self.scheduler = scheduler
+        calm = not watching.checked and scenario.faults == FaultSpec()
         self.clients = Clients(
-            checked=watching.checked, context_tokens_max=scenario.model.context_tokens_max
+            checked=watching.checked,
+            context_tokens_max=scenario.model.context_tokens_max,
+            ended_max=ENDED_KEPT_MAX if calm else None,
         )
         self.clients.ask_again = self._failed
         self._ask_again_ns = to_ns(scenario.faults.ask_again_s)
@@ -90,7 +94,7 @@ class World:
         if self.mail.controller is not None:
             return
         name = self._name(CONTROLLER)
-        party = self._maker.controller(name, self.mail, self._answered, self._retire)
+        party = self._maker.controller(name, self.mail, self, self._answered)
         self.mail.controller = party
         party.shell.post(ClusterStarted())
         if self._lives[CONTROLLER] > 1:
@@ -135,6 +139,10 @@ class World:
             self.kill_worker(key.worker_id, FENCED_NOTICED_NS, "fenced")
             at_ns = self.scheduler.now_ns + FENCED_DOWN_NS
             self.scheduler.at(at_ns, self.start_worker, key.worker_id)
+
+    def computing(self, batch: Batch, begins_ns: int, ends_ns: int) -> None:
+        """An iteration runs: its requests are on their way to a token."""
+        self.clients.computing(batch, begins_ns, ends_ns)
 
     # ---- clients
 
@@ -191,8 +199,8 @@ class World:
     def _ask_elsewhere(self, what: tuple[RequestId, GatewayId]) -> None:
         """What the SDK does when its gateway is gone: the next one, with what it has."""
         request_id, gone = what
-        stream = self.clients.streams[request_id]
-        if stream.gateway_id != gone or stream.ended:
+        stream = self.clients.streams.get(request_id)
+        if stream is None or stream.gateway_id != gone or stream.ended:
             return  # it has been elsewhere since
         stream.resumes += 1
         last = self.gateway_ids.index(gone)
@@ -282,7 +290,11 @@ class World:
     def _answered(self, answer: AnswerAsk) -> None:
         self.answers[answer.ask_id] = answer
 
-    def _retire(self, effect: EndOrder) -> None:
+    def placed(self, request_id: RequestId) -> None:
+        """The controller sends a request to a worker."""
+        self.clients.placed(request_id, self.scheduler.now_ns)
+
+    def retire(self, effect: EndOrder) -> None:
         """A worker's process ends, drained or hanging; its pool starts another in its place."""
         if isinstance(effect, RestartStarting):
             at_ns = self.scheduler.now_ns + RETIRED_DOWN_NS

@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 
 from splitweave.proto.views import Role
 from splitweave.sim.costs.specs import LayersSpec, ModelSpec
-from splitweave.sim.metrics import e2e_s, tpot_s, ttft_s
 from splitweave.sim.run import Outcome, simulate
 from splitweave.sim.scenario import LimitsSpec, NetworkSpec, PoolSpec, Scenario
 from splitweave.sim.workloads.specs import TraceSpec
@@ -96,11 +95,11 @@ def replay(run: VllmRun, overhead_us: float) -> tuple[Outcome, dict[str, list[fl
         trace = Path(folder) / "trace.csv"
         trace.write_text(_azure_csv(run))
         outcome = simulate(_scenario(run, trace, overhead_us))
-    streams = list(outcome.world.clients.streams.values())
+    rows = [row for _, row in outcome.world.clients.records.by_arrival()]
     return outcome, {
-        "TTFT": [ttft_s(stream) for stream in streams],
-        "TPOT": [tpot_s(stream) for stream in streams],
-        "E2E": [e2e_s(stream) for stream in streams],
+        "TTFT": [row.ttft_s for row in rows],
+        "TPOT": [row.tpot_s for row in rows],
+        "E2E": [row.e2e_s for row in rows],
     }
 
 

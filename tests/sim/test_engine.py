@@ -37,12 +37,9 @@ SIZE, LAYERS = 4, 2
 MOVE = MoveId("m")
 OPEN, CLOSE = OpenLease(move_id=MOVE, lease=1), CloseLease(move_id=MOVE, lease=1)
 REQUEST = Request(
-    request_id=RequestId("r"),
-    gateway_id=GatewayId("g"),
-    token_ids=tuple(range(100, 110)),
-    max_tokens=20,
-    sampling=SamplingParams(seed=5),
-)
+    request_id=RequestId("r"), gateway_id=GatewayId("g"), token_ids=tuple(range(100, 110)),
+    max_tokens=20, sampling=SamplingParams(seed=5),
+)  # fmt: skip
 
 
 class Pair:
@@ -62,6 +59,8 @@ class Pair:
 
     def stream(self, _: RequestId) -> TrueStream:
         return self.truth
+
+    def computing(self, batch: Any, begins_ns: int, ends_ns: int) -> None: ...
 
     def _start(self, name: str) -> Engine:
         key = WorkerKey(WorkerId(name), Incarnation(1))

@@ -8,17 +8,20 @@ from control_plane import order_of, report_of
 from sim_worlds import batch, chunk, key, scenario, world_of
 from splitweave.proto.cluster_events import WorkerRegistered, WorkerViewed
 from splitweave.proto.effects import (
+    DeliverTokens,
     EndProcess,
     EndReason,
+    FailStream,
     OpenLease,
     RunIteration,
     ToController,
     ToGateway,
     ToWorker,
 )
-from splitweave.proto.gateway_events import GenerateAsked
+from splitweave.proto.gateway_events import GenerateAsked, RejectCode
 from splitweave.proto.ids import BlockId, GatewayId, MoveId, RequestId, WorkerId
 from splitweave.proto.move import MoveKind, Stage
+from splitweave.proto.requests import SampledToken
 from splitweave.proto.timers import SetTimer, TimerFired, TimerKey
 from splitweave.proto.worker_events import LeaseOpened, RequestAssigned
 from splitweave.sim.errors import InvariantBroken
@@ -155,11 +158,28 @@ def test_a_stream_at_a_gateway_or_controller_is_left_over(quiet: tuple[World, Ru
 def test_a_run_is_judged_by_every_stream(quiet: tuple[World, Run]) -> None:
     world, run = quiet
     stream = world.clients.streams[RequestId("r3")]
-    stream.error = "UNAVAILABLE"  # type: ignore[assignment]
-    with pytest.raises(InvariantBroken, match="r3 failed after 9 tokens"):
-        run.judge_end()
     stream.error = stream.finish = None
     with pytest.raises(InvariantBroken, match=r"1 streams did not end within 60 s: r3 \(9 tokens"):
+        run.judge_end()
+
+
+def test_a_run_is_judged_by_every_stream_that_failed_after_a_token(
+    quiet: tuple[World, Run],
+) -> None:
+    world, run = quiet
+    request, clients = _request(run, "stray"), world.clients
+    clients.ask(request, 0)
+    right = (SampledToken(token_id=TrueStream(request).output(0)),)
+    first = DeliverTokens(
+        request_id=request.request_id, first_index=0, tokens=right, worker=key("decode-0")
+    )
+    clients.deliver(first, 1)
+    failed = FailStream(
+        request_id=request.request_id, code=RejectCode.RESOURCE_EXHAUSTED, message="no"
+    )
+    clients.fail(failed)
+    run._feed.asked += 1
+    with pytest.raises(InvariantBroken, match="stray failed after 1 tokens: RESOURCE_EXHAUSTED no"):
         run.judge_end()
 
 

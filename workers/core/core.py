@@ -70,6 +70,18 @@ class _Flight(NamedTuple):
     entries: list[Entry]
 
 
+class Occupancy(NamedTuple):
+    """Requests that wait and run; blocks that could not be given out now, and cached ones;
+    preemptions so far.
+    """
+
+    waiting: int
+    running: int
+    blocks_used: int
+    blocks_cached: int
+    preemptions: int
+
+
 class WorkerCore:
     """One life of one worker. `layers` of its model are copied in groups; `seed`
     spreads the heartbeats of workers that start together.
@@ -122,6 +134,18 @@ class WorkerCore:
     def view(self, now_ns: int) -> WorkerView:
         """The worker as a heartbeat sent now would show it."""
         return self._membership.view(now_ns)
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What it holds now, in counts. O(1)."""
+        holdings = self._holdings
+        return Occupancy(
+            waiting=len(holdings.waiting),
+            running=len(holdings.running),
+            blocks_used=self._blocks.total - self._blocks.available,
+            blocks_cached=self._blocks.counts.cached,
+            preemptions=holdings.preemptions,
+        )
 
     def phase(self, request_id: RequestId) -> Phase | None:
         """Where a request stands here; None if it is not held."""

@@ -32,6 +32,7 @@ class Holdings:
         self.finished: dict[RequestId, Sequence] = {}  # in order of finishing
         self.leases = 0  # slots promised to open leases
         self._sequences_max = limits.sequences_max
+        self.preemptions = 0
         self._arrivals = 0
 
     @property
@@ -74,6 +75,7 @@ class Holdings:
     def preempt(self, sequence: Sequence) -> None:
         """Gives its blocks up and waits, first in the queue; its tokens stay."""
         assert not sequence.in_flight, f"{sequence.request.request_id} preempted in flight"
+        self.preemptions += 1
         del self.running[sequence.request.request_id]
         self._release(sequence)
         self._wait_first(sequence)

@@ -19,6 +19,7 @@ from ..proto.views import WorkerInfo
 from ..proto.worker_events import BlocksLanded, CopyFailed, CopySent, IterationDone
 from .clock import Action, Scheduler
 from .content import BlockContent, Payload
+from .costs.meter import Meter
 from .costs.protocol import CostModel
 from .errors import InvariantBroken
 from .inbound import Inbound, LeaseName
@@ -62,6 +63,7 @@ class Engine:
         self._cost = cost
         self._peers = peers
         self._leases: set[LeaseName] = set()
+        self.meter: Meter | None = None  # where the device's power is known
         self.iterations = 0
         self.busy_ns = 0
 
@@ -97,6 +99,8 @@ class Engine:
         duration_ns = self._cost.iteration_ns(order.batch)
         self.iterations += 1
         self.busy_ns += duration_ns
+        if self.meter is not None:
+            self.meter.add(order.batch, duration_ns)
         if self.content is not None:
             self.inbound.begin_writes(order.batch, self._leases)
             self.content.compute(order.batch, self._peers.stream)

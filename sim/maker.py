@@ -11,7 +11,8 @@ from .clients import Clients
 from .clock import NS_PER_S, Scheduler
 from .content import BlockContent
 from .cores import CoreBuilder
-from .costs.build import cost_model, first_speed
+from .costs.build import cost_model, first_speed, power_model
+from .costs.meter import Meter
 from .engine import Engine, Peers
 from .host_memory import HostMemory
 from .invariants import Watched, check_step
@@ -56,6 +57,7 @@ class Maker:
         self._scheduler = scheduler
         self._open_shell = open_shell
         self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
+        self._powers = {name: power_model(spec) for name, spec in scenario.hardware.items()}
 
     def described(self) -> list[str]:
         """Where every pool's block count and every iteration time come from."""
@@ -98,6 +100,8 @@ class Maker:
         if self._watching.checked:
             content = BlockContent(info.blocks_total, info.block_tokens, self._model.layers)
         engine = Engine(info, self._model.layers, self._costs[pool.hardware], content, peers)
+        if (power := self._powers[pool.hardware]) is not None:
+            engine.meter = Meter(power)
         host = HostMemory(info.block_bytes, pool.host_gbytes_per_s * 1e9, content, pool.host_blocks)
         core = self._builder.worker(info)
         party = WorkerParty(info, core, engine, host, mail)

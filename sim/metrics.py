@@ -20,6 +20,7 @@ import numpy as np
 from ..proto.move import MoveKind
 from .clients import Stream
 from .clock import NS_PER_S
+from .engine import Engine
 from .results.gaps import Gaps
 from .results.records import Ending, MoveTally
 from .results.table import Numbers, Table
@@ -76,6 +77,9 @@ class Metrics:
     attempts: int
     iterations: int
     busy: float
+    energy_j: float | None  # of all workers that live at the end; None: a device has no figures
+    mean_w: float | None
+    token_j: float | None  # per prompt or output token of a completed request
 
     def as_json(self) -> dict[str, Any]:
         """Plain dicts and numbers."""
@@ -93,6 +97,10 @@ def measure(outcome: Outcome) -> Metrics:
     virtual_s = table.span_s()
     engines = [party.engine for party in outcome.world.mail.workers.values()]
     busy_ns = sum(engine.busy_ns for engine in engines)
+    energy_j = _energy_j(engines, virtual_s)
+    prompt_tokens = int(table.of("prompt_tokens")[done].sum())
+    output_tokens = int(table.of("output_tokens")[done].sum())
+    tokens = prompt_tokens + output_tokens
     return Metrics(
         requests=len(records),
         completed=table.count(Ending.COMPLETED),
@@ -100,8 +108,8 @@ def measure(outcome: Outcome) -> Metrics:
         rejected=table.count(Ending.REJECTED),
         failed=table.count(Ending.FAILED),
         virtual_s=virtual_s,
-        prompt_tokens=int(table.of("prompt_tokens")[done].sum()),
-        output_tokens=int(table.of("output_tokens")[done].sum()),
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
         cached_tokens=int(table.of("cached_tokens").sum()),
         ttft=spread_of_ns(table.ttft_ns),
         tpot=spread_of_ns(table.tpot_ns),
@@ -115,6 +123,9 @@ def measure(outcome: Outcome) -> Metrics:
         attempts=int(table.of("attempts").sum()),
         iterations=sum(engine.iterations for engine in engines),
         busy=busy_ns / (virtual_s * NS_PER_S * len(engines)) if virtual_s and engines else 0.0,
+        energy_j=energy_j,
+        mean_w=energy_j / virtual_s if energy_j is not None and virtual_s else None,
+        token_j=energy_j / tokens if energy_j is not None and tokens else None,
     )
 
 
@@ -191,6 +202,13 @@ def _itl(gaps: Gaps) -> Spread | None:
 def _spread(mean_s: float, ranked_s: Sequence[float], max_s: float) -> Spread:
     p50, p90, p95, p99 = ranked_s
     return Spread(mean_s=mean_s, p50_s=p50, p90_s=p90, p95_s=p95, p99_s=p99, max_s=max_s)
+
+
+def _energy_j(engines: Sequence[Engine], virtual_s: float) -> float | None:
+    meters = [engine.meter for engine in engines if engine.meter is not None]
+    if not meters or len(meters) < len(engines):
+        return None
+    return sum(meter.total_j(round(virtual_s * NS_PER_S)) for meter in meters)
 
 
 def _moves(tally: MoveTally) -> Moves:

@@ -55,6 +55,10 @@ def _totals(scenario: Scenario, metrics: Metrics) -> Table:
         "placements per request": f"{metrics.attempts / max(1, metrics.completed):.2f}",
         "engines busy": f"{metrics.busy:.1%}",
     }
+    if metrics.energy_j is not None and metrics.mean_w is not None:
+        rows["energy, kJ (mean W)"] = f"{metrics.energy_j / 1e3:.1f} ({metrics.mean_w:.0f})"
+    if metrics.token_j is not None:
+        rows["J per token, prompt and output"] = f"{metrics.token_j:.3f}"
     for what, value in rows.items():
         table.add_row(what, value)
     return table

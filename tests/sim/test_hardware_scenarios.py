@@ -143,6 +143,27 @@ def test_a_catalogue_of_your_own_takes_the_place_of_ours(tmp_path: Path) -> None
     assert measure(simulate(scenario(tmp_path, hardware))).completed == 12
 
 
+def test_energy_is_that_of_the_iterations_and_of_idling(tmp_path: Path) -> None:
+    free = simulate(scenario(tmp_path, DEVICE))
+    said = measure(free)
+    assert said.energy_j is not None
+    assert said.mean_w is not None
+    assert said.token_j is not None
+    busy_s = said.busy * said.virtual_s
+    least_j = 70 * (said.virtual_s - busy_s) + 300 * busy_s
+    most_j = 70 * (said.virtual_s - busy_s) + 700 * busy_s
+    assert least_j < said.energy_j < most_j
+    assert said.mean_w == pytest.approx(said.energy_j / said.virtual_s)
+    tokens = said.prompt_tokens + said.output_tokens
+    assert said.token_j == pytest.approx(said.energy_j / tokens)
+
+
+def test_without_a_device_energy_is_not_said(tmp_path: Path) -> None:
+    assert (
+        measure(simulate(scenario(tmp_path, 'kind = "table"\npath = "t.csv"\n'))).energy_j is None
+    )
+
+
 def test_only_devices_have_power_and_memory() -> None:
     plain = RooflineSpec(kind="roofline", tflops_per_s=1, gbytes_per_s=1)
     assert power_model(plain) is None

@@ -104,7 +104,9 @@ class Run:
 
     def __init__(self, *busy_s: float) -> None:
         self.clients = Clients(checked=False, context_tokens_max=100)
-        self.engines = [SimpleNamespace(busy_ns=int(s * S), iterations=3) for s in busy_s]
+        self.engines = [
+            SimpleNamespace(busy_ns=int(s * S), iterations=3, meter=None) for s in busy_s
+        ]
 
     def stream(
         self, asked_s: float, *deliveries: tuple[float, int], moves: Any = (), downtimes: Any = ()

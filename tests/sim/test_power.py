@@ -9,6 +9,7 @@ from splitweave.proto.batch import Batch, Chunk
 from splitweave.proto.ids import BlockId, RequestId
 from splitweave.sim.costs.catalogue import load_catalogue
 from splitweave.sim.costs.errors import CostError
+from splitweave.sim.costs.meter import Meter
 from splitweave.sim.costs.plain import Affine
 from splitweave.sim.costs.power import Capped, Power, power_of
 from splitweave.sim.costs.work import Prefill, Work
@@ -83,3 +84,12 @@ def test_a_cap_below_idle_is_refused() -> None:
     with pytest.raises(CostError, match=r"power_cap_w \(60\) is not above idle \(70 W\)"):
         replace(FREE, cap_w=60)
     assert isinstance(FREE, Power)
+
+
+def test_a_meter_counts_iterations_by_phase_and_idle_between() -> None:
+    meter = Meter(FREE)
+    meter.add(batch(100), 500_000_000)
+    meter.add(batch(1), 250_000_000)
+    assert meter.busy_j == pytest.approx(0.5 * 700 + 0.25 * FREE.drawn_w(decodes(1)))
+    assert meter.total_j(1_000_000_000) == pytest.approx(meter.busy_j + 0.25 * 70)
+    assert meter.total_j(10) == meter.busy_j  # the last iteration may outlast the span

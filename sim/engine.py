@@ -130,16 +130,13 @@ class Engine:
         if self.gone:
             return
         target = self._peers.engine(copy.target)
-        now_ns = self._scheduler.now_ns
         if target is None:
             self._fail(copy, f"worker {copy.target} is gone")
             return
-        passage = self._links.book(
-            self.key.worker_id, copy.target.worker_id, self._bytes(copy), now_ns
-        )
         if self.content is not None:
             target.expect(copy, self.key)
-        self._scheduler.at(passage.sent_ns, self._sent, (copy, passage))
+        pair = (self.key.worker_id, copy.target.worker_id)
+        self._links.send(pair, self._bytes(copy), self._sent, copy)
 
     def _sent(self, what: tuple[Copy, Passage]) -> None:
         copy, passage = what

@@ -35,8 +35,16 @@ class PoolSpec:
     blocks: Positive | None = None  # None: derived from the device's memory, and said so
     link_gbytes_per_s: float = Field(default=25.0, gt=0)
     link_latency_us: float = Field(default=10.0, ge=0)
+    node_group: str | None = None  # pools of one group share nodes; None: the pool's own
+    workers_per_node: Positive = 1  # worker i of a pool is on node i // this
+    nvlink_gbytes_per_s: float | None = Field(default=None, gt=0)  # to workers of its node
+    nvlink_latency_us: float = Field(default=5.0, ge=0)
     host_blocks: Count = 0  # blocks of host memory that evicted blocks go to; 0: none
     host_gbytes_per_s: float = Field(default=10.0, gt=0)  # between device and host memory
+
+    def node_of(self, index: int) -> str:
+        """The node of the pool's worker `index`."""
+        return f"{self.node_group or self.name}/{index // self.workers_per_node}"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -59,7 +59,7 @@ class World:
         )
         self.clients.ask_again = self._failed
         self._ask_again_ns = to_ns(scenario.faults.ask_again_s)
-        self.links = Links(scenario.seed)
+        self.links = Links(scenario.seed, scheduler)
         network = scenario.network
         latency_ns, jitter_ns = int(network.latency_us * 1e3), int(network.jitter_us * 1e3)
         self.mail = Mail(Network(scheduler, latency_ns, jitter_ns, scenario.seed))
@@ -86,7 +86,7 @@ class World:
             for index in range(pool.count):
                 worker_id = WorkerId(f"{pool.name}-{index}")
                 self._pools[worker_id] = pool
-                self.links.attach(worker_id, _port(pool))
+                self.links.attach(worker_id, _port(pool, index))
                 self.start_worker(worker_id)
 
     def start_controller(self, _: None) -> None:
@@ -312,9 +312,14 @@ class World:
             self.scheduler.at(at_ns, self.start_worker, key.worker_id)
 
 
-def _port(pool: PoolSpec) -> LinkSpec:
+def _port(pool: PoolSpec, index: int) -> LinkSpec:
+    local = pool.nvlink_gbytes_per_s
     return LinkSpec(
-        bytes_per_s=pool.link_gbytes_per_s * 1e9, latency_ns=int(pool.link_latency_us * 1e3)
+        bytes_per_s=pool.link_gbytes_per_s * 1e9,
+        latency_ns=int(pool.link_latency_us * 1e3),
+        node=pool.node_of(index),
+        local_bytes_per_s=None if local is None else local * 1e9,
+        local_latency_ns=int(pool.nvlink_latency_us * 1e3),
     )
 
 

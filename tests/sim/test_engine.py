@@ -48,7 +48,7 @@ class Pair:
     def __init__(self, token_ns: int = 0) -> None:
         self.token_ns = token_ns
         self.queue = EventQueue()
-        self.links = Links(1)
+        self.links = Links(1, self.queue)
         self.truth = TrueStream(REQUEST)
         self.engines: dict[WorkerKey, Engine] = {}
         self.log: list[tuple[int, str, Any]] = []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .... import __version__
-from . import chat, drain, fuzz, generate, operate, serve, simulate, status
+from . import chat, drain, fuzz, generate, operate, plan, serve, simulate, status
 from .reporting import CTRL_C
 
 HELP = """
@@ -21,7 +21,7 @@ A first try, on one machine:
     splitweave chat
     splitweave status --watch
 
-Every command but serve, simulate and fuzz talks to a gateway (--address, by default
+Every command but serve, simulate, plan and fuzz talks to a gateway (--address, by default
 127.0.0.1:7070).
 
 Exit status: 0 done, 1 server failure, 2 wrong input, 3 unavailable or
@@ -74,6 +74,12 @@ register(
     "simulate examples/like_mooncake.toml",
     "simulate examples/faults.toml --seeds 100",
     "simulate examples/faults.toml --seed 42 --json",
+)
+register(
+    plan.plan,
+    "plan --trace azure-conversation --rate 20 --model Llama-3.1-70B --slo ttft=2,tpot=0.1@p90",
+    "plan --trace trace.csv --model ./config.json --slo ttft=1,tpot=50ms@p95 --machines H100,L40S "
+    "--budget '80$/h' --out plan",
 )
 register(
     fuzz.fuzz,

@@ -1,0 +1,89 @@
+"""What a plan is asked, and what is known of its answer so far."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ...proto.views import Role
+from .fleet import Fleet, Shape
+from .machines import Offer, WorkerType
+from .question import Question
+from .search import Found
+from .slo import Budget, Unit
+from .trial import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a plan is for. `question` has the whole load; `requests` of it decide first."""
+
+    question: Question
+    offer: Offer = field(default_factory=Offer)
+    requests: int = 1000
+    budget: Budget | None = None
+    roles: tuple[Role, ...] = tuple(Role)
+    gpus_max: int = 64
+    tries_max: int = 400
+    jobs: int = 2
+
+    @property
+    def unit(self) -> Unit:
+        """What fleets are compared by."""
+        return Unit.DOLLARS if self.budget is None else self.budget.unit
+
+    def long(self, factor: float) -> Question:
+        """The question at that many times the rate."""
+        return self.question.faster(factor)
+
+    def short(self, factor: float) -> Question:
+        """The same on the first requests: at a higher rate more of them, for as long a time."""
+        load = self.question.load
+        count = round(self.requests * max(1.0, factor))
+        return self.question.on(replace(load, arrivals=load.arrivals[:count])).faster(factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A fleet, what its run came to, and at how many times the rate it was."""
+
+    fleet: Fleet
+    verdict: Verdict
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weakness:
+    """The answer under a strain: what was changed, and what came of it."""
+
+    name: str
+    tried: Tried
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What is known so far; whole when `finished`."""
+
+    ask: Ask
+    types: tuple[WorkerType, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    found: Found = field(default_factory=Found)
+    cheapest: Tried | None = None
+    for_budget: Tried | None = None
+    budget_open: int = 0
+    strains: list[Weakness] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    simulated: int = 0
+    finished: bool = False
+
+    @property
+    def proven(self) -> bool:
+        """Whether every fleet that would be cheaper is ruled out."""
+        looked_at = self.found.candidates > 0 and self.found.open == 0
+        return self.cheapest is not None and looked_at
+
+    @property
+    def best(self) -> Tried | None:
+        """The fleet to write down: for the budget if one was asked for, else the cheapest."""
+        return self.for_budget or self.cheapest
+
+
+Watch = Callable[[Plan, str], None]

@@ -1,0 +1,108 @@
+"""A plan in the terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .drafts import Plan, Tried
+from .findings import binding, front, strained
+
+FRONT_MAX = 12
+
+
+def report(plan: Plan) -> Group:
+    """The answer, why it is that, how it degrades, the front, and how it was found."""
+    parts: list[RenderableType] = [_answers(plan)]
+    if plan.best is not None:
+        parts += [Text(line, style="dim") for line in binding(plan)]
+    if plan.strains:
+        parts.append(_strains(plan))
+    if points := front(plan):
+        parts.append(_front(points))
+    parts.append(Text(found_line(plan)))
+    return Group(*parts)
+
+
+def found_line(plan: Plan) -> str:
+    """How many fleets there were, and what became of them."""
+    found = plan.found
+    runs = len(plan.tried)
+    line = (
+        f"{found.candidates} fleets: {found.beyond_bounds} ruled out by bounds, "
+        f"{found.tried} simulated ({runs} runs in all), "
+        f"{found.candidates - found.beyond_bounds - found.tried - found.open} "
+        "no cheaper than one found or no larger than one that failed"
+    )
+    if not found.open:
+        return line
+    least = "" if found.least_open is None else f", from {found.least_open:.2f} {plan.ask.unit} on"
+    return f"{line}; {found.open} not looked at{least}"
+
+
+def best_line(plan: Plan) -> str:
+    """The best so far, in one line."""
+    best = plan.best
+    if best is None:
+        return "no fleet found yet that meets the SLO"
+    fleet = best.fleet
+    return f"{fleet.name}: {fleet.dollars_per_hour:.2f} $/h, {fleet.watts / 1e3:.1f} kW"
+
+
+def _answers(plan: Plan) -> Table:
+    slo, load = plan.ask.question.slo, plan.ask.question.load
+    table = Table(
+        title=f"Fleets for {load.name}, {load.rate_per_s:.2f} requests/s",
+        caption=f"SLO: TTFT ≤ {slo.ttft_s:g} s, TPOT ≤ {slo.tpot_s * 1e3:g} ms for {slo.percent:g} "
+        "% of the requests.\nkW: the GPUs' power limits. TTFT and TPOT at the same percentile.",
+    )
+    for name in ("", "fleet"):
+        table.add_column(name)
+    for name in ("GPUs", "$/h", "kW", "rate", "within SLO", "TTFT s", "TPOT ms"):
+        table.add_column(name, justify="right")
+    sure = "cheapest" if plan.proven else "cheapest found"
+    if plan.cheapest is not None:
+        table.add_row(sure, *_cells(plan.cheapest))
+    if plan.for_budget is not None:
+        budget = plan.ask.budget
+        assert budget is not None, "a fleet for a budget comes of one"
+        table.add_row(f"for {budget.value:g} {budget.unit}", *_cells(plan.for_budget))
+    return table
+
+
+def _front(points: list[Tried]) -> Table:
+    table = Table(
+        title="Pareto front of the fleets tried at this rate",
+        caption="No other one of them is better in dollars, watts and requests within the SLO.",
+    )
+    table.add_column("fleet")
+    for name in ("GPUs", "$/h", "kW", "rate", "within SLO", "TTFT s", "TPOT ms"):
+        table.add_column(name, justify="right")
+    for one in points[:FRONT_MAX]:
+        table.add_row(*_cells(one))
+    return table
+
+
+def _strains(plan: Plan) -> Table:
+    table = Table(title="How it degrades")
+    for name in ("", "fleet", "outcome"):
+        table.add_column(name)
+    for strain in plan.strains:
+        fleet = strain.tried.fleet.name
+        table.add_row(strain.name, fleet, strained(strain, plan.ask.question.slo))
+    return table
+
+
+def _cells(one: Tried) -> list[str]:
+    fleet, verdict = one.fleet, one.verdict
+    first = "–" if verdict.ttft_s is None else f"{verdict.ttft_s:.2f}"
+    rest = "–" if verdict.tpot_s is None else f"{verdict.tpot_s * 1e3:.0f}"
+    return [
+        fleet.name,
+        str(fleet.gpus),
+        f"{fleet.dollars_per_hour:.2f}",
+        f"{fleet.watts / 1e3:.1f}",
+        f"{one.factor:.2f} ×",
+        f"{verdict.attainment:.1%}",
+        first,
+        rest,
+    ]

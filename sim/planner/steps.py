@@ -1,0 +1,146 @@
+"""The steps of a plan: each asks a search what to try, tries it, and tells it the outcome."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from ...proto.toml_file import ConfigError
+from .bounds import Bounds
+from .capacity import LOWEST, Race, contenders_of, factor_of
+from .drafts import Plan, Tried, Watch, Weakness
+from .fleet import Shape, shapes_of
+from .machines import WorkerType, uncapped
+from .search import Search, Space
+from .slo import Budget, Unit
+from .trial import Verdict
+from .trials import Trials, Try
+
+BATCH = 4  # fleets tried at once: not the number of processes, so that the plan is the same
+MORE_LOAD = 1.2
+
+
+class Steps:
+    """Fills in one plan. `short` tries fleets on the first requests."""
+
+    def __init__(self, plan: Plan, short: Trials, watch: Watch) -> None:
+        self._plan, self._ask, self._watch = plan, plan.ask, watch
+        self._short, self._long = short, short.on(plan.ask.long)
+        self._doing = ""
+        short.told = self._long.told = self._told
+
+    def cheapest(self) -> None:
+        """The cheapest fleet that meets the SLO. Raises ConfigError if there is none."""
+        ask, plan = self._ask, self._plan
+        self._doing = "cheapest fleet"
+        shapes = tuple(shapes_of(self._kinds(ask.unit), ask.roles))
+        bounds = Bounds(ask.short(1.0))
+        search = Search(Space(shapes=shapes, unit=ask.unit, gpus_max=ask.gpus_max), bounds)
+        plan.found = search.found
+        if not search.found.open:
+            raise ConfigError(self._hopeless(bounds, shapes))
+        while search.found.tried < ask.tries_max and (fleets := search.tries(BATCH)):
+            verdicts = self._decided([Try(fleet) for fleet in fleets])
+            for fleet, verdict in zip(fleets, verdicts, strict=True):
+                if verdict.met:
+                    search.met(fleet)
+                else:
+                    search.failed(fleet)
+                if search.found.best is fleet:
+                    plan.cheapest = Tried(fleet, verdict)
+        if plan.cheapest is None:
+            raise ConfigError(
+                f"no fleet of at most {ask.gpus_max} GPUs was found that meets the SLO "
+                f"({search.found.tried} simulated, {search.found.open} left); allow more GPUs "
+                "(--gpus-max) or more tries (--tries-max), loosen --slo, or lower --rate"
+            )
+
+    def within_budget(self, budget: Budget) -> None:
+        """The fleet within the budget that meets the SLO at the highest rate.
+
+        Raises ConfigError if none does at any rate.
+        """
+        ask, plan = self._ask, self._plan
+        self._doing = f"best fleet for {budget.value:g} {budget.unit}"
+        bounds_at = cache(lambda step: Bounds(ask.short(factor_of(step))))
+        space = Space(
+            shapes=tuple(shapes_of(self._kinds(budget.unit), ask.roles)),
+            unit=budget.unit,
+            gpus_max=ask.gpus_max,
+            within=(budget.unit, budget.value),
+        )
+        known = plan.cheapest
+        start = LOWEST - 1
+        if known is not None and known.fleet.cost(budget.unit) <= budget.value:
+            plan.for_budget, start = known, 0
+        race = Race(contenders_of(space, bounds_at), start)
+        tried = 0
+        while tried < ask.tries_max and (tries := race.tries(BATCH)):
+            asked = [Try(fleet, factor_of(step)) for fleet, step in tries]
+            for (fleet, step), verdict in zip(tries, self._decided(asked), strict=True):
+                tried += 1
+                race.ended(fleet, step, met=verdict.met)
+                if verdict.met and race.leader is fleet:
+                    plan.for_budget = Tried(fleet, verdict, factor_of(step))
+        plan.budget_open = race.open
+        if plan.for_budget is None:
+            raise ConfigError(self._too_little(budget))
+
+    def strains(self) -> None:
+        """How the answer does with more load, and with a worker less in each pool."""
+        best = self._plan.best
+        if best is None:
+            return
+        self._doing = "degradation"
+        fleet, factor = best.fleet, best.factor
+        asked = [("+20 % load", Try(fleet, factor * MORE_LOAD, whole=True))]
+        for index, role in enumerate(fleet.shape.roles):
+            fewer = fleet.without_one(index)
+            if sum(fewer.counts):
+                asked.append((f"one {role} worker lost", Try(fewer, factor, whole=True)))
+        verdicts = self._short.judge([one for _, one in asked])
+        self._plan.strains = [
+            Weakness(name, Tried(one.fleet, verdict, one.factor))
+            for (name, one), verdict in zip(asked, verdicts, strict=True)
+        ]
+
+    def _kinds(self, unit: Unit) -> tuple[WorkerType, ...]:
+        """A cap costs time and saves no dollar: by dollars only machines without are looked at."""
+        kinds = self._plan.types
+        return (uncapped(kinds) or kinds) if unit is Unit.DOLLARS else kinds
+
+    def _decided(self, tries: Sequence[Try]) -> list[Verdict]:
+        """On the first requests; those that do well there on all."""
+        first = self._short.judge(tries)
+        if self._ask.requests >= self._ask.question.load.requests:
+            return first
+        passed = [one for one, verdict in zip(tries, first, strict=True) if verdict.met]
+        second = dict(zip(passed, self._long.judge(passed), strict=True))
+        return [second.get(one, verdict) for one, verdict in zip(tries, first, strict=True)]
+
+    def _told(self, one: Try, verdict: Verdict) -> None:
+        self._plan.tried.append(Tried(one.fleet, verdict, one.factor))
+        self._watch(self._plan, self._doing)
+
+    def _hopeless(self, bounds: Bounds, shapes: Sequence[Shape]) -> str:
+        """Why no fleet can do, and what would help."""
+        ask, slo = self._ask, self._ask.question.slo
+        misses = min(bounds.certain_misses(shape) for shape in shapes)
+        asked = ask.short(1.0).load.requests
+        if misses > slo.misses_max(asked):
+            return (
+                f"slo: even an idle worker of the fastest kind misses it for {misses} of {asked} "
+                f"requests (TTFT {slo.ttft_s:g} s, TPOT {slo.tpot_s:g} s at p{slo.percent:g}); "
+                "loosen --slo, or offer faster machines (--machines, --tp)"
+            )
+        return (
+            f"gpus_max ({ask.gpus_max}): too few for {ask.question.load.rate_per_s:.2f} requests/s "
+            "by the bounds alone; allow more GPUs (--gpus-max), or plan for a lower --rate"
+        )
+
+    def _too_little(self, budget: Budget) -> str:
+        kinds = self._plan.types
+        least = min(kinds, key=lambda kind: (kind.cost(budget.unit), kind.name))
+        return (
+            f"budget ({budget.value:g} {budget.unit}): no fleet within it meets the SLO at "
+            f"any rate; the cheapest worker that holds the model is {least.name}, "
+            f"{least.cost(budget.unit):g} {budget.unit}"
+        )

@@ -8,8 +8,9 @@ someone may still ask for it (checked worlds, and those with faults); elsewhere 
 the first `ENDED_KEPT_MAX`, so that memory does not grow with the length of a trace.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import sub
 from random import Random
 
 from ..proto.batch import Batch
@@ -77,6 +78,8 @@ class Clients:
         self, *, checked: bool, context_tokens_max: int, ended_max: int | None = None
     ) -> None:
         self.streams: dict[RequestId, Stream] = {}
+        self.latency_ns = 0  # from a token's draw to its client, where that is all
+        self._due: dict[RequestId, list[int]] = {}
         self.records = Records()
         self.asked = 0
         self.open = 0
@@ -180,28 +183,44 @@ class Clients:
             _compare(stream, stream.truth, effect)
         stream.failures = 0
         count = len(effect.tokens)
-        if stream.last_ns is None:
-            stream.first_ns = now_ns
+        if self._due:
+            self._deliver_late(stream, count)
         else:
-            stream.gaps_ns.append(now_ns - stream.last_ns)
-        stream.together += count - 1
-        stream.last_ns = now_ns
+            if stream.last_ns is None:
+                stream.first_ns = now_ns
+            else:
+                stream.gaps_ns.append(now_ns - stream.last_ns)
+            stream.together += count - 1
+            stream.last_ns = now_ns
         stream.tokens += count
         if stream.answer is not None:
             stream.answer.extend(token.token_id for token in effect.tokens)
 
-    def advance(self, request_id: RequestId, gaps_ns: Sequence[int], now_ns: int) -> None:
-        """Many tokens at once, of an unchecked stream that has its first: one after each
-        gap, the last one now. The same as as many calls of `deliver`.
+    def drew(self, request_id: RequestId, ends_ns: list[int]) -> None:
+        """A worker drew a token at each of these times. In a world that says so of any
+        token it says so of all: they count from then, whenever they are delivered.
         """
-        stream = self.streams[request_id]
-        assert stream.truth is None, f"{request_id}: the world is checked"
-        assert stream.last_ns is not None, f"{request_id} has no token"
-        assert stream.answer is None, f"{request_id}: its answer is kept"
-        stream.failures = 0
-        stream.gaps_ns.extend(gaps_ns)
-        stream.last_ns = now_ns
-        stream.tokens += len(gaps_ns)
+        due = self._due.get(request_id)
+        if due is None:
+            self._due[request_id] = ends_ns[:]
+        else:
+            due += ends_ns
+
+    def tokens_by(self, stream: Stream, now_ns: int) -> int:
+        """How many tokens a stream has, those included that are delivered later than due."""
+        due = self._due.get(stream.request_id, ())
+        return stream.tokens + sum(at_ns + self.latency_ns <= now_ns for at_ns in due)
+
+    def _deliver_late(self, stream: Stream, count: int) -> None:
+        due = self._due[stream.request_id]
+        times = [at_ns + self.latency_ns for at_ns in due[:count]]
+        del due[:count]
+        if stream.last_ns is None:
+            stream.first_ns = times[0]
+            stream.gaps_ns.extend(map(sub, times[1:], times))
+        else:
+            stream.gaps_ns.extend(map(sub, times, [stream.last_ns, *times]))
+        stream.last_ns = times[-1]
 
     def end(self, effect: EndStream) -> None:
         """A stream is complete. Raises InvariantBroken if it is not."""
@@ -246,6 +265,7 @@ class Clients:
     def _close(self, stream: Stream) -> None:
         """It has ended: its row is written, and whoever waits for its answer is told."""
         self.open -= 1
+        self._due.pop(stream.request_id, None)
         request, stream.request = stream.request, None
         ending = ending_of(stream)
         if stream.answer is not None and self.answered is not None and request is not None:

@@ -15,8 +15,10 @@ from ..proto.ids import GatewayId
 from ..proto.toml_file import ConfigError
 from ..proto.views import WorkerInfo
 from ..workers.core.core import WorkerCore
+from ..workers.core.leaping import LeapingCore
 from ..workers.core.limits import WorkerLimits
 from .clock import to_ns
+from .fast_forward import count_decodes
 from .scenario import Scenario
 
 T = TypeVar("T")
@@ -49,6 +51,11 @@ class CoreBuilder:
 
     def worker(self, info: WorkerInfo) -> WorkerCore:
         return WorkerCore(info, self.worker_limits, self._scenario.model.layers)
+
+    def leaping_worker(self, info: WorkerInfo) -> LeapingCore:
+        """The same core, to be told of many iterations at once."""
+        layers = self._scenario.model.layers
+        return LeapingCore(info, self.worker_limits, layers, count_decodes)
 
 
 def _limits(cls: type[T], values: dict[str, int | float], table: str) -> T:

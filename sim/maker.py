@@ -7,6 +7,7 @@ from typing import Any
 from ..proto.effects import AnswerAsk
 from ..proto.ids import GatewayId, WorkerKey
 from ..proto.views import WorkerInfo
+from ..workers.core.leaping import LeapingCore
 from .clients import Clients
 from .clock import NS_PER_S, Scheduler
 from .content import BlockContent
@@ -14,6 +15,7 @@ from .cores import CoreBuilder
 from .costs.build import cost_model, first_speed, power_model
 from .costs.meter import Meter
 from .engine import Engine, Peers
+from .fast_forward import Due, FastForward
 from .host_memory import HostMemory
 from .invariants import Watched, check_step
 from .links import Links
@@ -21,6 +23,7 @@ from .local_clock import draw_clock
 from .mail import Mail
 from .observer import Observer
 from .parties import ControllerParty, GatewayParty, Pools, WorkerParty
+from .queue import EventQueue
 from .scenario import PoolSpec, Scenario
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .transcript import Transcript
@@ -35,6 +38,11 @@ class Watching:
     transcript: Transcript | None = None
     checked: bool = False
     observer: Observer | None = None
+
+    @property
+    def nobody(self) -> bool:
+        """Whether no single step is looked at."""
+        return not (self.transcript or self.checked or self.observer)
 
 
 class Maker:
@@ -56,6 +64,10 @@ class Maker:
         self._observer = watching.observer
         self._scheduler = scheduler
         self._open_shell = open_shell
+        self._pools = {pool.name: pool for pool in scenario.pools}
+        unseen = scenario.calm and watching.nobody and isinstance(scheduler, EventQueue)
+        usual = type(builder).worker is CoreBuilder.worker  # others' cores are stepped
+        self._fast = scenario.fast_forward and unseen and usual
         self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
         self._powers = {name: power_model(spec) for name, spec in scenario.hardware.items()}
 
@@ -103,14 +115,28 @@ class Maker:
         if (power := self._powers[pool.hardware]) is not None:
             engine.meter = Meter(power)
         host = HostMemory(info.block_bytes, pool.host_gbytes_per_s * 1e9, content, pool.host_blocks)
-        core = self._builder.worker(info)
+        make = self._builder.leaping_worker if self._fast else self._builder.worker
+        core = make(info)
         party = WorkerParty(info, core, engine, host, mail)
         step = core.step if self._observer is None else self._observer.worker(core)
         party.shell = self._shell(Watched(str(key), core, engine.inbound), step, party.perform)
         run = party.shell.run if isinstance(party.shell, QueueShell) else _run_now
         engine.connect(self._scheduler, links, party.shell.post, run)
+        if self._fast:
+            self._run_ahead(party, peers)
         host.connect(self._scheduler, party.shell.post)
         return party
+
+    def _run_ahead(self, party: WorkerParty, due: Due) -> None:
+        core, shell = party.core, party.shell
+        assert isinstance(core, LeapingCore)
+        assert isinstance(shell, QueueShell)
+        cost = self._costs[self._pools[party.info.pool].hardware]
+        tell_ns = self._builder.gateway_limits.stall_ns // 4
+        party.engine.fast = FastForward(core, cost, due, self._scheduler, tell_ns)
+        party.engine.fast.perform = shell.perform
+        party.engine.fast.meter = party.engine.meter
+        shell.ahead = party.engine.fast
 
     def _info(self, key: WorkerKey, pool: PoolSpec) -> WorkerInfo:
         block_bytes = int(self._model.decoder().kv_token_bytes * self._block_tokens)

@@ -125,7 +125,9 @@ class Run:
         streams = self.world.clients.streams.values()
         open_ = [stream for stream in streams if not stream.ended]
         if open_ or not self.done:
-            shown = ", ".join(f"{s.request_id} ({s.tokens} tokens)" for s in open_[:5])
+            self.world.catch_up()
+            had, now_ns = self.world.clients.tokens_by, self.world.scheduler.now_ns
+            shown = ", ".join(f"{s.request_id} ({had(s, now_ns)} tokens)" for s in open_[:5])
             limit_s = self.world.scenario.end_within_s
             raise InvariantBroken(f"{len(open_)} streams did not end within {limit_s:g} s: {shown}")
         if self.world.clients.cut_short:

@@ -144,6 +144,7 @@ class Scenario:
     slo: SloSpec = field(default_factory=SloSpec)
     faults: FaultSpec = field(default_factory=FaultSpec)
     limits: LimitsSpec = field(default_factory=LimitsSpec)
+    fast_forward: bool = True  # decode iterations that decide nothing in one jump
     end_within_s: Seconds = 600.0  # after the last arrival and the heal, all must have ended
 
     def __post_init__(self) -> None:
@@ -157,6 +158,11 @@ class Scenario:
                 raise ValueError(f"pools: {pool.name}: no hardware {pool.hardware!r} ({known})")
         for index in range(len(self.pools)):
             self._blocks(index)
+
+    @property
+    def calm(self) -> bool:
+        """Nothing but the workload happens, and messages do not overtake each other."""
+        return self.faults == FaultSpec() and not self.network.jitter_us
 
     def blocks_of(self, pool: PoolSpec) -> Blocks:
         """KV blocks of each worker of the pool, and where the number is from."""

@@ -4,7 +4,7 @@ A frozen shell steps nothing: whatever comes is kept in order and taken at the
 thaw, timers included. That is what a stopped process looks like from outside.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from ..proto.timers import ClearTimer, SetTimer, TimerFired, TimerKey
@@ -33,6 +33,16 @@ class Shell(Protocol):
         """No further step, no further timer."""
 
 
+class Ahead(Protocol):
+    """Something that runs ahead of a core, and lets it catch up before each step."""
+
+    def catch_up(self) -> None:
+        """Before a step: the core is as of now."""
+
+    def go_on(self) -> None:
+        """After a step: what it has changed."""
+
+
 class QueueShell:
     """A `Shell` on the event queue."""
 
@@ -46,6 +56,7 @@ class QueueShell:
         "_step",
         "_timers",
         "_watch",
+        "ahead",
     )
 
     def __init__(
@@ -56,6 +67,7 @@ class QueueShell:
         self._step = step
         self._perform = perform
         self._watch = watch
+        self.ahead: Ahead | None = None
         self._closed = False
         self._frozen = False
         self._mail: list[tuple[Action, Any]] = []
@@ -69,10 +81,18 @@ class QueueShell:
         if self._frozen:
             self._mail.append((self.post, event))
             return
+        if self.ahead is not None:
+            self.ahead.catch_up()
         now_ns = self.now_ns
         effects = self._step(event, now_ns)
         if self._watch is not None:
             self._watch(now_ns, event, effects)
+        self.perform(effects)
+        if self.ahead is not None:
+            self.ahead.go_on()
+
+    def perform(self, effects: Iterable[Any]) -> None:
+        """What a step has ordered."""
         for effect in effects:
             kind = type(effect)
             if kind is SetTimer:

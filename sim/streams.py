@@ -10,6 +10,9 @@ from ..proto.requests import Request, SampledToken
 
 VOCAB = 1 << 12
 TOKENS = tuple(SampledToken(token_id=token_id) for token_id in range(VOCAB))
+STEP, SPREAD = 31, 7919  # of quick tokens: from position to position, from seed to seed
+TURNS = SPREAD * pow(STEP, -1, VOCAB)  # positions from one seed's tokens to the next one's
+_RING = [TOKENS[index * STEP % VOCAB] for index in range(2 * VOCAB)]
 DRAW = 0xD4A3  # sets a token apart from a tag of the same content
 EMPTY = 0  # the tag of a slot that was never written
 
@@ -26,7 +29,17 @@ def draw(seed: int, tag: int) -> int:
 
 def quick_token(seed: int, position: int) -> SampledToken:
     """The token at a position where nobody follows the content."""
-    return TOKENS[(seed * 7919 + position * 31) % VOCAB]
+    return TOKENS[(seed * SPREAD + position * STEP) % VOCAB]
+
+
+def quick_tokens(seed: int, position: int, count: int) -> list[SampledToken]:
+    """`quick_token` at `count` positions in a row."""
+    start = (seed * TURNS + position) % VOCAB
+    return _RING[start : start + count] if start + count <= len(_RING) else _turn(start, count)
+
+
+def _turn(start: int, count: int) -> list[SampledToken]:
+    return [_RING[(start + index) % VOCAB] for index in range(count)]
 
 
 class TrueStream:

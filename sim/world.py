@@ -62,6 +62,7 @@ class World:
         self.links = Links(scenario.seed, scheduler)
         network = scenario.network
         latency_ns, jitter_ns = int(network.latency_us * 1e3), int(network.jitter_us * 1e3)
+        self.clients.latency_ns = latency_ns
         self.mail = Mail(Network(scheduler, latency_ns, jitter_ns, scenario.seed))
         self.answers: dict[str, AnswerAsk] = {}
         self.retired = 0
@@ -139,6 +140,16 @@ class World:
             self.kill_worker(key.worker_id, FENCED_NOTICED_NS, "fenced")
             at_ns = self.scheduler.now_ns + FENCED_DOWN_NS
             self.scheduler.at(at_ns, self.start_worker, key.worker_id)
+
+    def drew(self, request_id: RequestId, ends_ns: list[int]) -> None:
+        """A worker drew a token at each of these times."""
+        self.clients.drew(request_id, ends_ns)
+
+    def catch_up(self) -> None:
+        """Every worker is as of now: before somebody looks at one between its steps."""
+        for party in self.mail.workers.values():
+            if party.engine.fast is not None:
+                party.engine.fast.catch_up()
 
     def computing(self, batch: Batch, begins_ns: int, ends_ns: int) -> None:
         """An iteration runs: its requests are on their way to a token."""

@@ -14,6 +14,8 @@ from enum import StrEnum
 from ...proto.cluster_events import AfterDrain, WorkerRegistered, WorkerViewed
 from ...proto.ids import WorkerId, WorkerKey
 from ...proto.views import Role, WorkerInfo, WorkerView
+from ..policy.placement import Candidate
+from .bookings import Booking
 from .limits import ClusterLimits
 
 
@@ -52,6 +54,7 @@ class WorkerRecord:
     wants_registration: bool = False  # changes were lost; ask until it registers
     ends: AfterDrain | None = None  # it is to end, and what then
     deaths_told_ns: int | None = None
+    seen: tuple[Booking, Candidate] | None = None  # what a policy saw last, with its bookings
 
     @property
     def key(self) -> WorkerKey:

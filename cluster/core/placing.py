@@ -29,9 +29,14 @@ def place_queued(cluster: Cluster, now_ns: int) -> None:
 
 
 def candidate(cluster: Cluster, record: WorkerRecord, hit: Hit = NO_HIT) -> Candidate:
-    """What the policy sees of one worker."""
+    """What the policy sees of one worker: what it saw last, if nothing has changed."""
     booked = cluster.bookings.sum_of(record.key)
-    return Candidate(
+    plain = hit is NO_HIT
+    if plain and record.seen is not None and record.seen[0] is booked:
+        last = record.seen[1]
+        if last.view is record.view and last.role is record.role and last.info is record.info:
+            return last
+    made = Candidate(
         info=record.info,
         view=record.view,
         role=record.role,
@@ -42,6 +47,9 @@ def candidate(cluster: Cluster, record: WorkerRecord, hit: Hit = NO_HIT) -> Cand
         hit_tokens=hit.device_tokens,
         host_hit_tokens=hit.host_tokens,
     )
+    if plain:
+        record.seen = (booked, made)
+    return made
 
 
 def _place(

@@ -5,7 +5,7 @@ nobody can take the request now; the request then waits in the queue.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...proto.ids import RequestId, WorkerKey
@@ -27,10 +27,21 @@ class SLO:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """`uncached` tokens are computed once all that is copied has arrived, after `arrive_ns`."""
+
+    uncached: int
+    arrive_ns: float = 0.0
+    fetch: WorkerKey | None = None
+    fetch_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementAsk:
     """One request that needs a worker. `known_tokens` are to be computed or found cached.
 
-    `holders` are workers from which a cached prefix may be fetched; a policy picks them.
+    `holders` are workers from which a cached prefix may be fetched, `ways` how each worker comes
+    by the prefix: a policy picks them, and keeps them here.
     """
 
     request_id: RequestId
@@ -39,6 +50,7 @@ class PlacementAsk:
     waited_ns: int  # since it arrived
     block_tokens: int
     holders: "tuple[Candidate, ...]" = ()
+    ways: dict[WorkerKey, Way] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +82,24 @@ class Candidate:
     booked_streams: int = 0
     hit_tokens: int = 0
     host_hit_tokens: int = 0
+    # Of the above, once: a policy asks for these again and again.
+    key: WorkerKey = field(init=False)
+    backlog_tokens: int = field(init=False)  # prompt tokens computed before a new request's
+    streams: int = field(init=False)  # requests that decode there, or are booked to
+    # Blocks nobody has, or will soon need; below 0 when overbooked. Leases are for moves that
+    # are booked here, so only bookings beyond what is leased already come off; the backlog
+    # will take blocks as it is computed.
+    blocks_available: int = field(init=False)
 
-    @property
-    def key(self) -> WorkerKey:
-        return self.info.key
+    def __post_init__(self) -> None:
+        view = self.view
+        backlog_blocks = blocks_for(view.backlog_tokens, self.info.block_tokens)
+        booked = max(0, self.booked_blocks - view.blocks_leased)
+        free = view.blocks_free + view.blocks_cached - backlog_blocks - booked
+        object.__setattr__(self, "key", self.info.key)
+        object.__setattr__(self, "backlog_tokens", view.backlog_tokens + self.booked_tokens)
+        object.__setattr__(self, "streams", view.running + self.booked_streams)
+        object.__setattr__(self, "blocks_available", free)
 
     @property
     def prefills(self) -> bool:
@@ -84,28 +110,6 @@ class Candidate:
     def decodes(self) -> bool:
         """Whether decode is its job."""
         return self.role is not Role.PREFILL
-
-    @property
-    def backlog_tokens(self) -> int:
-        """Prompt tokens that will be computed there before a new request's."""
-        return self.view.backlog_tokens + self.booked_tokens
-
-    @property
-    def streams(self) -> int:
-        """Requests that decode there, or are booked to."""
-        return self.view.running + self.booked_streams
-
-    @property
-    def blocks_available(self) -> int:
-        """Blocks nobody has, or will soon need. Below 0 when overbooked.
-
-        Leases are for moves that are booked here, so only bookings beyond what
-        is leased already come off; the backlog will take blocks as it is computed.
-        """
-        view = self.view
-        backlog_blocks = blocks_for(view.backlog_tokens, self.info.block_tokens)
-        booked = max(0, self.booked_blocks - view.blocks_leased)
-        return view.blocks_free + view.blocks_cached - backlog_blocks - booked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

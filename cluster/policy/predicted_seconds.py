@@ -14,17 +14,17 @@ gets free can still take it.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
+from typing import NamedTuple
 
 from ...proto.ids import WorkerKey
 from ...proto.move import MoveReport
 from ...proto.views import Role
 from .links import LinkEstimates
-from .placement import SLO, Candidate, MoveAsk, Placement, PlacementAsk, blocks_for
-from .prefix_ways import Way, holders_of, ways
+from .placement import SLO, Candidate, MoveAsk, Placement, PlacementAsk, Way, blocks_for
+from .prefix_ways import holders_of, ways
 
 # Compared left to right: SLOs missed, nanoseconds of all, then the lower ids.
 Score = tuple[int, float, WorkerKey, WorkerKey]
-Choice = tuple[Score, Placement]
 _AT_LEAST_1 = (
     "chunk_tokens",
     "backlog_ns_max",
@@ -33,6 +33,15 @@ _AT_LEAST_1 = (
     "output_tokens_expected",
 )
 _AT_LEAST_0 = ("in_place_tokens_max", "reserve_tokens", "link_latency_ns", "fetch_tokens_min")
+
+
+class Choice(NamedTuple):
+    """One way to run a request: where it is prefilled, and where decoded if elsewhere."""
+
+    rank: Score
+    pair: tuple[Candidate, Candidate | None]
+    ttft_ns: float
+    tpot_ns: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,14 +91,16 @@ class PredictedSeconds:
             ask = replace(ask, holders=holders_of(candidates, self.shortlist))
         reserve = min(self.reserve_tokens, ask.output_tokens_max)
         sources = [c for c in candidates if self._takes_prefill(c, ask)]
-        hosts = [c for c in sources if _has_room(c, ask, reserve)]
         targets = [c for c in candidates if c.decodes and _has_room(c, ask, reserve)]
-        choices = [self._in_place(c, ask) for c in hosts if self._may_host(c, ask)]
+        hosts = [c for c in sources if self._may_host(c, ask) and _has_room(c, ask, reserve)]
+        choices = [self._in_place(c, ask) for c in hosts]
         choices += self._pairs([c for c in sources if c.role is Role.PREFILL], targets, ask)
         if not choices and not (any(c.prefills for c in candidates) and _any_decodes(candidates)):
             # A pool is missing altogether: any role can do all of it when it must.
-            choices = [self._in_place(c, ask) for c in hosts]
-        return min(choices, key=lambda choice: choice[0])[1] if choices else None
+            choices = [self._in_place(c, ask) for c in sources if _has_room(c, ask, reserve)]
+        if not choices:
+            return None
+        return self._placement(min(choices, key=lambda choice: choice.rank), ask)
 
     def pick_target(
         self,
@@ -129,10 +140,13 @@ class PredictedSeconds:
 
     def _may_host(self, candidate: Candidate, ask: PlacementAsk) -> bool:
         """Whether the request may stay where it is prefilled."""
-        if candidate.role is Role.MIXED:
-            return True
-        uncached = self._way(candidate, ask).uncached
-        return candidate.role is Role.DECODE and uncached <= self.in_place_tokens_max
+        if candidate.role is not Role.DECODE:
+            return candidate.role is Role.MIXED
+        hits = [candidate.hit_tokens + candidate.host_hit_tokens]
+        hits += [holder.hit_tokens for holder in ask.holders]
+        if ask.known_tokens - max(hits) > self.in_place_tokens_max:
+            return False  # whatever way the prefix takes
+        return self._way(candidate, ask).uncached <= self.in_place_tokens_max
 
     def _pairs(
         self, sources: Sequence[Candidate], targets: Sequence[Candidate], ask: PlacementAsk
@@ -167,16 +181,19 @@ class PredictedSeconds:
         missed = (ttft_ns > self.slo.ttft_ns) + (tpot_ns > self.slo.tpot_ns)
         output_tokens = min(self.output_tokens_expected, ask.output_tokens_max)
         cost_ns = ttft_ns + delay_ns + tpot_ns * output_tokens
+        return Choice((missed, cost_ns, source.key, decoder.key), pair, ttft_ns, tpot_ns)
+
+    def _placement(self, choice: Choice, ask: PlacementAsk) -> Placement:
+        source, target = choice.pair
         way = self._way(source, ask)
-        placement = Placement(
+        return Placement(
             prefill=source.key,
             decode=None if target is None else target.key,
-            predicted_ttft_ns=int(ttft_ns),
-            predicted_tpot_ns=int(tpot_ns),
+            predicted_ttft_ns=int(choice.ttft_ns),
+            predicted_tpot_ns=int(choice.tpot_ns),
             fetch=way.fetch,
             fetch_tokens=way.fetch_tokens,
         )
-        return (missed, cost_ns, source.key, decoder.key), placement
 
     def _queue_ns(self, candidate: Candidate) -> float:
         return self._compute_ns(candidate, candidate.backlog_tokens)
@@ -189,10 +206,14 @@ class PredictedSeconds:
 
     def _way(self, candidate: Candidate, ask: PlacementAsk) -> Way:
         """How it gets the prefix soonest; of equal ones the plainest."""
-        found = ways(candidate, ask, self.links, self.fetch_tokens_min)
-        if len(found) == 1:
-            return found[0]
-        return min(found, key=lambda way: self._taking_ns(candidate, way))
+        known = ask.ways.get(candidate.key)
+        if known is None:
+            found = ways(candidate, ask, self.links, self.fetch_tokens_min)
+            known = found[0]
+            if len(found) > 1:
+                known = min(found, key=lambda way: self._taking_ns(candidate, way))
+            ask.ways[candidate.key] = known
+        return known
 
     def _taking_ns(self, candidate: Candidate, way: Way) -> float:
         asked_ns = 3 * self.link_latency_ns if way.fetch is not None else 0

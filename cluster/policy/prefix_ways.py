@@ -4,22 +4,10 @@ What is copied arrives while the request still queues; what is left is computed 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import nlargest
 
-from ...proto.ids import WorkerKey
 from .links import LinkEstimates
-from .placement import Candidate, PlacementAsk
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """`uncached` tokens are computed once all that is copied has arrived, after `arrive_ns`."""
-
-    uncached: int
-    arrive_ns: float = 0.0
-    fetch: WorkerKey | None = None
-    fetch_tokens: int = 0
+from .placement import Candidate, PlacementAsk, Way
 
 
 def holders_of(candidates: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:

@@ -11,6 +11,7 @@ either half):
     host        per iteration, per request
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from ...proto.batch import Batch
@@ -20,6 +21,8 @@ from .decoder import Decoder
 from .efficiency import Efficiency
 from .parallel import Links, Parallel
 from .work import Work, work_of
+
+ROWS_KEPT = 4096  # shapes of iterations; most are decodes of a few hundred different sizes
 
 
 class Parts(NamedTuple):
@@ -57,6 +60,7 @@ class DeviceRoofline:
             bytes_per_s=device.link_gbytes_per_s.value * 1e9 * efficiency.link,
             latency_s=device.link_latency_us.value / 1e6,
         )
+        self._by_rows = lru_cache(ROWS_KEPT)(self._rows_s)
         self._kv_token_bytes = decoder.kv_token_bytes / min(parallel.tp, decoder.kv_heads)
 
     def iteration_ns(self, batch: Batch) -> int:
@@ -68,16 +72,19 @@ class DeviceRoofline:
 
     def parts(self, work: Work) -> Parts:
         """The same, by part."""
-        efficiency, decoder = self._efficiency, self._decoder
-        layers_s = decoder.layers * efficiency.layer_us / 1e6
         requests = work.decodes + len(work.prefills)
-        return Parts(
-            linear_s=self._linear_s(work.tokens) + layers_s,
-            attention_s=self._attention_s(work),
-            kv_s=self._kv_s(work),
-            head_s=self._matrix_s(decoder.head_weights, work.draws, head=True),
-            links_s=self._links_s(work.tokens) * (1 - efficiency.overlap),
-            host_s=(efficiency.host_us + requests * efficiency.request_us) / 1e6,
+        linear_s, head_s, links_s, host_s = self._by_rows(work.tokens, work.draws, requests)
+        attention_s = self._attention_s(work) if work.prefills else 0.0
+        return Parts(linear_s, attention_s, self._kv_s(work), head_s, links_s, host_s)
+
+    def _rows_s(self, tokens: int, draws: int, requests: int) -> tuple[float, ...]:
+        """Linear, head, links, host: what does not look at the context."""
+        efficiency, decoder = self._efficiency, self._decoder
+        return (
+            self._linear_s(tokens) + decoder.layers * efficiency.layer_us / 1e6,
+            self._matrix_s(decoder.head_weights, draws, head=True),
+            self._links_s(tokens) * (1 - efficiency.overlap),
+            (efficiency.host_us + requests * efficiency.request_us) / 1e6,
         )
 
     def describe(self) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
 """Counts the joules of one worker: each iteration by its phase, idle power between them."""
 
-from ...proto.batch import Batch
 from ..clock import NS_PER_S
 from .power import Power
-from .work import work_of
+from .work import Work
 
 
 class Meter:
@@ -14,10 +13,10 @@ class Meter:
         self.busy_ns = 0
         self.busy_j = 0.0
 
-    def add(self, batch: Batch, duration_ns: int) -> None:
+    def add(self, work: Work, duration_ns: int) -> None:
         """An iteration runs for that long."""
         self.busy_ns += duration_ns
-        self.busy_j += self._power.iteration_j(work_of(batch), duration_ns / NS_PER_S)
+        self.busy_j += self._power.iteration_j(work, duration_ns / NS_PER_S)
 
     def total_j(self, span_ns: int) -> float:
         """Joules over `span_ns`, of which all but the iterations are idle."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...proto.batch import Batch
 from ..clock import NS_PER_S
+from .work import Work, work_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,9 @@ class Affine:
 
     def iteration_ns(self, batch: Batch) -> int:
         return self.iteration_base_ns + batch.tokens * self.token_ns
+
+    def work_ns(self, work: Work) -> int:
+        return self.iteration_base_ns + work.tokens * self.token_ns
 
     def describe(self) -> tuple[str, ...]:
         base_us, token_us = self.iteration_base_ns / 1e3, self.token_ns / 1e3
@@ -82,18 +86,13 @@ class Roofline:
         self._kv_ns = shape.kv_token_bytes * NS_PER_S / bytes_
 
     def iteration_ns(self, batch: Batch) -> int:
-        tokens = draws = pairs = read = 0
-        for chunk in batch.chunks:
-            new = len(chunk.token_ids)
-            tokens += new
-            draws += chunk.draw is not None
-            if new == 1:
-                read += chunk.start + 1
-            else:
-                pairs += new * chunk.start + new * (new + 1) // 2
-        gemm_ns = max(tokens * self._token_ns + draws * self._draw_ns, self._weights_ns)
-        attention_ns = pairs * self._pair_ns + read * self._kv_ns
-        return int(gemm_ns + attention_ns) + self._overhead_ns
+        return self.work_ns(work_of(batch))
+
+    def work_ns(self, work: Work) -> int:
+        """Nanoseconds of one iteration of that work."""
+        gemm_ns = work.tokens * self._token_ns + work.draws * self._draw_ns
+        attention_ns = work.pairs * self._pair_ns + work.decode_keys * self._kv_ns
+        return int(max(gemm_ns, self._weights_ns) + attention_ns) + self._overhead_ns
 
     def describe(self) -> tuple[str, ...]:
         given = self._hardware

@@ -87,7 +87,10 @@ class Capped:
         self._cost, self._power = cost, power
 
     def iteration_ns(self, batch: Batch) -> int:
-        return round(self._cost.iteration_ns(batch) * self._power.lengthening(work_of(batch)))
+        return self.work_ns(work_of(batch))
+
+    def work_ns(self, work: Work) -> int:
+        return round(self._cost.work_ns(work) * self._power.lengthening(work))
 
     def describe(self) -> tuple[str, ...]:
         longer = self._power.lengthening(Work(prefills=(Prefill(1, 0),)))

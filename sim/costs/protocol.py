@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from ...proto.batch import Batch
+from .work import Work
 
 
 class CostModel(Protocol):
@@ -10,6 +11,9 @@ class CostModel(Protocol):
 
     def iteration_ns(self, batch: Batch) -> int:
         """Nanoseconds from the batch's start to its tokens being drawn."""
+
+    def work_ns(self, work: Work) -> int:
+        """The same of a batch that was counted already."""
 
     def describe(self) -> tuple[str, ...]:
         """Where its figures come from, one line each: printed with every result."""

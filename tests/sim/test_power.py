@@ -12,7 +12,7 @@ from splitweave.sim.costs.errors import CostError
 from splitweave.sim.costs.meter import Meter
 from splitweave.sim.costs.plain import Affine
 from splitweave.sim.costs.power import Capped, Power, power_of
-from splitweave.sim.costs.work import Prefill, Work
+from splitweave.sim.costs.work import Prefill, Work, work_of
 
 H100 = load_catalogue().device("H100")
 FREE = power_of(H100, 1, None)
@@ -88,8 +88,8 @@ def test_a_cap_below_idle_is_refused() -> None:
 
 def test_a_meter_counts_iterations_by_phase_and_idle_between() -> None:
     meter = Meter(FREE)
-    meter.add(batch(100), 500_000_000)
-    meter.add(batch(1), 250_000_000)
+    meter.add(work_of(batch(100)), 500_000_000)
+    meter.add(work_of(batch(1)), 250_000_000)
     assert meter.busy_j == pytest.approx(0.5 * 700 + 0.25 * FREE.drawn_w(decodes(1)))
     assert meter.total_j(1_000_000_000) == pytest.approx(meter.busy_j + 0.25 * 70)
     assert meter.total_j(10) == meter.busy_j  # the last iteration may outlast the span

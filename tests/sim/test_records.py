@@ -107,12 +107,14 @@ def test_a_stream_cut_short_is_remembered_though_it_is_gone() -> None:
 
 def test_many_tokens_at_once_are_the_same_as_one_by_one() -> None:
     one, many = _clients(), _clients()
+    many.latency_ns = 5
     for clients in (one, many):
         clients.ask(request("a", max_tokens=4), 0)
-        clients.deliver(_token(0), 100)
-    for index, at_ns in ((1, 150), (2, 250), (3, 260)):
-        one.deliver(_token(index), at_ns)
-    many.advance(RequestId("a"), [50, 100, 10], 260)
+    for index, at_ns in enumerate((100, 150, 250, 260)):
+        one.deliver(_tokens(index, 1), at_ns)
+        many.drew(RequestId("a"), [at_ns - 5])
+    many.deliver(_tokens(0, 2), 155)
+    many.deliver(_tokens(2, 2), 999)
     for clients in (one, many):
         end = EndStream(request_id=RequestId("a"), finish=FinishReason.LENGTH, account=ACCOUNT)
         clients.end(end)
@@ -120,9 +122,9 @@ def test_many_tokens_at_once_are_the_same_as_one_by_one() -> None:
     assert one.records.gaps.mean_ns == many.records.gaps.mean_ns == 160 / 3
 
 
-def _token(index: int) -> DeliverTokens:
+def _tokens(index: int, count: int) -> DeliverTokens:
     return DeliverTokens(
-        request_id=RequestId("a"), first_index=index, tokens=tokens(1), worker=key("d")
+        request_id=RequestId("a"), first_index=index, tokens=tokens(*[1] * count), worker=key("d")
     )
 
 

@@ -8,6 +8,7 @@ draws or does I/O; a shell performs the effects.
 from itertools import islice
 from typing import NamedTuple
 
+from ...proto.batch import Batch
 from ...proto.effects import EndProcess, EndReason, RunIteration, WorkerEffect
 from ...proto.ids import BlockId, MoveId, RequestId, WorkerKey
 from ...proto.requests import FinishReason, SampledToken
@@ -61,7 +62,7 @@ ListenerEvent = RequestCancelled | StreamAcked | ListenerChanged | ResendAsked |
 OwnEvent = IterationDone | CopySent | CopyFailed | BlocksLanded | TransportStuck | TimerFired
 
 
-class _Flight(NamedTuple):
+class Flight(NamedTuple):
     """The iteration that the engine is running."""
 
     iteration: int
@@ -118,16 +119,23 @@ class WorkerCore:
         self._membership = Membership(info, limits, self._holdings, witness, seed, self._out)
         self._integrity = Integrity(lambda: pool.problem(*self._owners()), limits.integrity_ns)
         self._iterations = 0
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
 
     def step(self, event: WorkerEvent, now_ns: int) -> list[WorkerEffect]:
         """What follows from one fact."""
         self._take(event, now_ns)
+        return self._follow(now_ns)
+
+    def _follow(self, now_ns: int) -> list[WorkerEffect]:
+        """After every fact: what can begin, begins."""
         self._scheduler.restore_ahead(now_ns)
         self._start_iteration(now_ns)
         self._ask_ahead(now_ns)
         self._targets.open_delayed(now_ns)
         self._host.spill_ahead(now_ns)
+        return self._told()
+
+    def _told(self) -> list[WorkerEffect]:
         self._requests.flush()
         return self._out.take()
 
@@ -341,6 +349,7 @@ class WorkerCore:
         while self._flight is None and (self._holdings.running or self._holdings.waiting):
             plan = self._scheduler.plan(now_ns)
             for sequence in plan.preempted:
+                self._requests.tell(sequence)
                 self._sources.leave(sequence, "preempted", now_ns)
             for sequence in plan.unfit:
                 self._requests.finish(sequence, FinishReason.ERROR, now_ns)
@@ -351,13 +360,16 @@ class WorkerCore:
             elif not plan.unfit:
                 return
 
+    def _batch(self, entries: list[Entry]) -> Batch:
+        return to_batch(self._iterations, entries)
+
     def _run(self, entries: list[Entry], now_ns: int) -> None:
         self._iterations += 1
-        batch = to_batch(self._iterations, entries)
+        batch = self._batch(entries)
         copies = self._sources.attach(entries, now_ns)
         for entry in entries:
             entry.sequence.in_flight = True
-        self._flight = _Flight(self._iterations, now_ns, batch.tokens, entries)
+        self._flight = Flight(self._iterations, now_ns, batch.tokens, entries)
         self._out.put(RunIteration(batch=batch, copies=copies))
 
     def _ask_ahead(self, now_ns: int) -> None:

@@ -187,6 +187,11 @@ class TargetMoves:
         else:
             self._abort(move, f"no progress for {self._limits.lease_ns} ns", now_ns)
 
+    @property
+    def delayed(self) -> int:
+        """How many wait for room."""
+        return len(self._delayed)
+
     def open_delayed(self, now_ns: int) -> None:
         """Opens the leases of those that wait for room, in turn, as far as there is some."""
         while (event := self._delayed.first(now_ns)) is not None:

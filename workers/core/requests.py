@@ -113,7 +113,7 @@ class Requests:
 
     def finish(self, sequence: Sequence, reason: FinishReason, now_ns: int) -> None:
         """No further token: the last chunk is sent, now and until it is acknowledged."""
-        self._finish(sequence, (), reason, now_ns)
+        self._finish(sequence, reason, now_ns)
 
     def drew(
         self, sequence: Sequence, token: SampledToken, context_tokens_max: int, now_ns: int
@@ -122,9 +122,20 @@ class Requests:
         self.holdings.drew(sequence, token)
         reason = sequence.finish_reason(context_tokens_max)
         if reason is None:
-            self._send(sequence, _chunk(sequence, len(sequence.outputs) - 1, (token,), None))
+            self.tell(sequence)
         else:
-            self._finish(sequence, (token,), reason, now_ns)
+            self._finish(sequence, reason, now_ns)
+
+    def drew_several(self, sequence: Sequence, context_tokens_max: int, now_ns: int) -> None:
+        """Tokens have been drawn in one jump: they are told with the last one, or by `tell`."""
+        reason = sequence.finish_reason(context_tokens_max)
+        if reason is not None:
+            self._finish(sequence, reason, now_ns)
+
+    def tell(self, sequence: Sequence) -> None:
+        """Sends the gateway the tokens that it was not sent yet."""
+        if sequence.told < len(sequence.outputs):
+            self._send(sequence, _news(sequence, None))
 
     def resend(self, request_id: RequestId, from_index: int) -> None:
         """The gateway misses tokens: all from `from_index` on, and the end if it is known."""
@@ -135,6 +146,7 @@ class Requests:
         tokens = tuple(sequence.outputs[from_index:])
         if tokens or last is not None:
             finish = None if last is None else last.finish
+            sequence.told = len(sequence.outputs)
             self._send(sequence, _chunk(sequence, from_index, tokens, finish))
 
     def tick(self, request_id: RequestId, now_ns: int) -> None:
@@ -164,14 +176,8 @@ class Requests:
             assert finished == (sequence.last_chunk is not None), f"{request_id}: last chunk"
         assert not self._chunks, "chunks were not sent"
 
-    def _finish(
-        self,
-        sequence: Sequence,
-        tokens: tuple[SampledToken, ...],
-        reason: FinishReason,
-        now_ns: int,
-    ) -> None:
-        chunk = _chunk(sequence, len(sequence.outputs) - len(tokens), tokens, reason)
+    def _finish(self, sequence: Sequence, reason: FinishReason, now_ns: int) -> None:
+        chunk = _news(sequence, reason)
         self._send(sequence, chunk)
         self._sources.leave(sequence, "finished", now_ns)
         self.holdings.finish(sequence)
@@ -200,6 +206,12 @@ class Requests:
 
     def _send(self, sequence: Sequence, chunk: TokenChunk) -> None:
         self._chunks.setdefault(sequence.request.gateway_id, []).append(chunk)
+
+
+def _news(sequence: Sequence, finish: FinishReason | None) -> TokenChunk:
+    """All that the gateway was not sent."""
+    told, sequence.told = sequence.told, len(sequence.outputs)
+    return _chunk(sequence, told, tuple(sequence.outputs[told:]), finish)
 
 
 def _chunk(

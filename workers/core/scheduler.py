@@ -75,6 +75,14 @@ class Scheduler:
             watermark = 0 if alone else self._limits.watermark_blocks
             self._host.restore(sequence, self.blocks.available - watermark, now_ns)
 
+    def may_admit(self, running: int) -> bool:
+        """Whether the head of the queue might join `running` decodes after this iteration."""
+        if self._holdings.slots_free <= 0 or running >= self._limits.batched_tokens_max:
+            return False
+        return self._blocked is None or (
+            self._blocked[0] != self._head or self.blocks.available >= self._blocked[1]
+        )
+
     @property
     def _head(self) -> RequestId:
         return next(iter(self._holdings.waiting))

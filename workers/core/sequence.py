@@ -43,6 +43,7 @@ class Sequence:
         "resends",
         "restored",
         "token_ids",
+        "told",
     )
 
     def __init__(
@@ -62,6 +63,7 @@ class Sequence:
         self.host_tokens = 0  # of its prefix, back from host memory
         self.peer_tokens = 0  # of its prefix, fetched from a peer
         self.drawn = 0  # tokens drawn on this worker
+        self.told = len(self.outputs)  # of its outputs, sent to its gateway
         self.in_flight = False
         self.gone = False  # dropped; if in flight, its blocks wait for the iteration's end
         self.move_id: MoveId | None = None  # the move it is the source of
@@ -91,6 +93,20 @@ class Sequence:
         self.drawn += 1
         if len(self.token_ids) % self.block_tokens == 0:
             self._extend_hashes()
+
+    def extend(self, tokens: list[SampledToken]) -> None:
+        """Takes what several draws in a row gave, as `append` would one after the other."""
+        self.outputs += tokens
+        self.token_ids += [token.token_id for token in tokens]
+        self.drawn += len(tokens)
+        if len(self.token_ids) // self.block_tokens > len(self.hashes):
+            self._extend_hashes()
+
+    def draws_left(self, context_tokens_max: int) -> int:
+        """Draws until the last one, stop tokens aside; at least 1 while it runs."""
+        return min(
+            self.request.max_tokens - len(self.outputs), context_tokens_max - len(self.token_ids)
+        )
 
     def draw(self) -> Draw:
         """The order to sample the token after all known ones."""

@@ -7,8 +7,6 @@ Host copies run one after the other: each took the time since it was ordered, or
 since the one before it ended.
 """
 
-from dataclasses import replace
-
 from ...proto.ids import HostCopyId
 from ...proto.views import Speed
 
@@ -22,7 +20,8 @@ class SpeedMeter:
 
     def __init__(self, start: Speed) -> None:
         self.host = HostMeter(start.restore_block_ns)
-        self._speed = start
+        self._iteration_ns = start.iteration_ns
+        self._token_ns = start.token_ns
         self._weight = 0.0
         self._tokens = 0.0
         self._ns = 0.0
@@ -31,7 +30,11 @@ class SpeedMeter:
 
     @property
     def speed(self) -> Speed:
-        return replace(self._speed, restore_block_ns=self.host.block_ns)
+        return Speed(
+            iteration_ns=self._iteration_ns,
+            token_ns=self._token_ns,
+            restore_block_ns=self.host.block_ns,
+        )
 
     def observe(self, tokens: int, duration_ns: int) -> None:
         """One iteration of `tokens` tokens took `duration_ns`."""
@@ -40,16 +43,16 @@ class SpeedMeter:
         self._ns = self._ns * FORGET + duration_ns
         self._tokens_tokens = self._tokens_tokens * FORGET + tokens * tokens
         self._tokens_ns = self._tokens_ns * FORGET + tokens * duration_ns
-        self._speed = self._fit()
+        self._fit()
 
-    def _fit(self) -> Speed:
+    def _fit(self) -> None:
         mean_tokens = self._tokens / self._weight
         mean_ns = self._ns / self._weight
         variance = max(0.0, self._tokens_tokens / self._weight - mean_tokens**2)
         covariance = self._tokens_ns / self._weight - mean_tokens * mean_ns
-        slope = (covariance + RIDGE * self._speed.token_ns) / (variance + RIDGE)
+        slope = (covariance + RIDGE * self._token_ns) / (variance + RIDGE)
         slope = min(max(0.0, slope), mean_ns / mean_tokens)
-        return Speed(iteration_ns=mean_ns - slope * mean_tokens, token_ns=slope)
+        self._iteration_ns, self._token_ns = mean_ns - slope * mean_tokens, slope
 
 
 class HostMeter:

@@ -118,7 +118,9 @@ def _create(config: ClusterConfig) -> Actors:
             f"ray.namespace: a cluster named {namespace} runs here already; choose another"
         ) from None
     gateways = {
-        gateway_id: gateway_class().options(name=gateway_name(gateway_id), **named).remote(setup)
+        gateway_id: gateway_class()
+        .options(name=gateway_name(gateway_id), resources=config.gateway.resources, **named)
+        .remote(setup)
         for gateway_id, setup in for_gateways.items()
     }
     workers = {

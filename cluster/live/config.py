@@ -147,8 +147,15 @@ class GatewayConfig:
         default=10.0,
         description="How long the requests of a dead gateway run on for clients that resume.",
     )
+    resources: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Ray resources per gateway, by name: keeps them on nodes that have them.",
+    )
 
     def __post_init__(self) -> None:
+        for name in ("CPU", "GPU"):
+            if name in self.resources:
+                raise ValueError(f"resources.{name}: a gateway takes none")
         last = self.port + self.count - 1
         if self.port and last > PORT_MAX:
             raise ValueError(f"port + count - 1 ({last}) exceeds {PORT_MAX}")

@@ -9,13 +9,14 @@ def check_resources(config: ClusterConfig) -> None:
     """Raises ConfigError naming the pools' demand and what the cluster has free."""
     free = ray.available_resources()
     for resource, key in _demanded(config):
-        wanted = sum(pool.count * _of(pool, resource) for pool in config.pools)
+        shares = {pool.name: (pool.count, _of(pool, resource)) for pool in config.pools}
+        gateway = config.gateway
+        shares["gateway"] = (gateway.count, float(gateway.resources.get(resource, 0.0)))
+        wanted = sum(count * share for count, share in shares.values())
         have = free.get(resource, 0.0)
         if wanted > have + 1e-6:
             asked = ", ".join(
-                f"{pool.name}: {pool.count} x {_of(pool, resource):g}"
-                for pool in config.pools
-                if _of(pool, resource)
+                f"{name}: {count} x {share:g}" for name, (count, share) in shares.items() if share
             )
             raise ConfigError(
                 f"pools: too few resources: {key} {wanted:g} asked ({asked}), {have:g} free "
@@ -24,7 +25,8 @@ def check_resources(config: ClusterConfig) -> None:
 
 
 def _demanded(config: ClusterConfig) -> list[tuple[str, str]]:
-    named = sorted({name for pool in config.pools for name in pool.resources})
+    pooled = {name for pool in config.pools for name in pool.resources}
+    named = sorted(pooled | config.gateway.resources.keys())
     kinds = sorted({pool.accelerator for pool in config.pools if pool.accelerator})
     return [
         ("CPU", "cpus"),

@@ -17,6 +17,12 @@ NODE_LABELS = {
     "A10G": ("nvidia.com/gpu.product", "NVIDIA-A10G"),
     "MI300X": ("amd.com/gpu.product-name", "AMD_Instinct_MI300X_OAM"),
 }
+# The chart's Service leads to the head's pod, which alone has the resource `gateway`.
+ON_KUBERNETES = """
+[gateway]
+host = "0.0.0.0"
+resources = { gateway = 1 }
+"""
 Pool = tuple[Role, WorkerType, int]
 
 
@@ -73,7 +79,7 @@ def helm_values(plan: Plan, tried: Tried, model_path: str) -> dict[str, Any]:
     """Values for `helm/splitweave`: a worker group per pool, and the config they run."""
     return {
         "pools": [_group(role, kind, count) for role, kind, count in pools_of(tried)],
-        "config": cluster_toml(plan, tried, model_path),
+        "config": cluster_toml(plan, tried, model_path) + ON_KUBERNETES,
     }
 
 
@@ -97,6 +103,7 @@ def _group(role: Role, kind: WorkerType, count: int) -> dict[str, Any]:
     if kind.spec.device in NODE_LABELS:
         label, value = NODE_LABELS[kind.spec.device]
         group["nodeSelector"] = {label: value}
+        group["gpuResource"] = label.partition(".")[0] + ".com/gpu"
     if kind.spec.power_cap_w is not None:
         group["powerCapWatts"] = kind.spec.power_cap_w
     return group

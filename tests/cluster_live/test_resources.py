@@ -86,3 +86,19 @@ def test_the_first_key_that_is_short_is_named_cpus_before_others(
 ) -> None:
     with pytest.raises(ConfigError, match="too few resources: cpus 1 asked"):
         check(monkeypatch, {}, {"cpus": 1, "gpus": 1, "resources": {"a": 1}, "accelerator": "H100"})
+
+
+def test_what_gateways_ask_for_is_counted_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = dataclasses.replace(default_config().gateway, count=3, resources={"gateway": 1.0})
+    asked = dataclasses.replace(config({"cpus": 1.0}), gateway=gateway)
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 4.0, "gateway": 2.0})
+    with pytest.raises(ConfigError, match=r"resources.gateway 3 asked \(gateway: 3 x 1\), 2 free"):
+        check_resources(asked)
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 4.0, "gateway": 64.0})
+    check_resources(asked)
+
+
+@pytest.mark.parametrize("name", ["CPU", "GPU"])
+def test_a_gateway_asks_for_no_processor(name: str) -> None:
+    with pytest.raises(ValueError, match=f"resources.{name}: a gateway takes none"):
+        dataclasses.replace(default_config().gateway, resources={name: 1.0})

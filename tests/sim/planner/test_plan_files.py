@@ -51,8 +51,10 @@ def test_the_values_say_the_same_pools_and_where_they_run() -> None:
     assert first == {
         "name": "prefill", "replicas": 1, "gpus": 1, "accelerator": "H100", "powerCapWatts": 420.0,
         "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+        "gpuResource": "nvidia.com/gpu",
     }  # fmt: skip
     assert second["accelerator"] == "AMD-Instinct-MI300X-OAM"
+    assert second["gpuResource"] == "amd.com/gpu"
     assert "powerCapWatts" not in second
     assert values["config"].startswith("# Written by `splitweave plan`")
     assert "capped at 420 W per GPU" in values["config"]

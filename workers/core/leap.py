@@ -70,11 +70,11 @@ class Leap:
             self._know(entries)
         if self._draws_left is None or any(entry.sequence.gone for entry in entries):
             return None
-        if self._draws_left <= 1 or self._changes(entries):
+        blocks = self._scheduler.blocks.available // len(entries)
+        if self._draws_left <= 1 or not blocks or self._changes(entries):
             return Horizon(1, plans=True)
         if self._fresh:
             return Horizon(1, plans=False)
-        blocks = self._scheduler.blocks.available // len(entries)
         roomy = 1 + blocks * entries[0].sequence.block_tokens
         return Horizon(min(self._draws_left, roomy), plans=True)
 

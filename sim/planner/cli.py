@@ -24,6 +24,7 @@ from .written import cluster_toml, helm_values, values_yaml
 
 CTRL_C = 130
 WIDTH = 140
+SPARE = 4  # times as many requests as are tried are read: at higher rates more are needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,8 @@ class Given:
     roles: str = ""
     rate: float | None = None
     minutes: float | None = None
-    requests: int = 1000
-    requests_max: int = 4000
+    requests: int = 1500
+    confirm: int = 0
     tokens: int | None = None
     gpus_max: int = 64
     tries_max: int = 400
@@ -55,7 +56,8 @@ class Given:
 
 def ask_of(given: Given) -> Ask:
     """What was typed, understood. Raises ConfigError or TraceError."""
-    cut = Cut(minutes=given.minutes, requests_max=given.requests_max, rate_per_s=given.rate)
+    most = max(SPARE * given.requests, given.confirm)
+    cut = Cut(minutes=given.minutes, requests_max=most, rate_per_s=given.rate)
     question = Question(
         slo=slo_of(given.slo),
         model=model_of(given.model),
@@ -73,6 +75,7 @@ def ask_of(given: Given) -> Ask:
         question=question,
         offer=offer,
         requests=min(given.requests, question.load.requests),
+        confirm=given.confirm,
         budget=None if given.budget is None else budget_of(given.budget),
         roles=tuple(_role(word) for word in _words(given.roles)) or tuple(Role),
         gpus_max=given.gpus_max,

@@ -14,11 +14,15 @@ from .trial import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a plan is for. `question` has the whole load; `requests` of it decide first."""
+    """What a plan is for. `question` has the whole load, of which so many `requests` are tried.
+
+    `confirm`: an answer must also hold on so many; if that is no more than `requests`, nothing.
+    """
 
     question: Question
     offer: Offer = field(default_factory=Offer)
-    requests: int = 1000
+    requests: int = 1500
+    confirm: int = 0
     budget: Budget | None = None
     roles: tuple[Role, ...] = tuple(Role)
     gpus_max: int = 64
@@ -30,14 +34,18 @@ class Ask:
         """What fleets are compared by."""
         return Unit.DOLLARS if self.budget is None else self.budget.unit
 
-    def long(self, factor: float) -> Question:
-        """The question at that many times the rate."""
-        return self.question.faster(factor)
+    def tried(self, factor: float) -> Question:
+        """The question at that many times the rate, on the requests that are tried."""
+        return self._of(self.requests, factor)
 
-    def short(self, factor: float) -> Question:
-        """The same on the first requests: at a higher rate more of them, for as long a time."""
+    def confirmed(self, factor: float) -> Question:
+        """The same on those that an answer must hold on."""
+        return self._of(max(self.confirm, self.requests), factor)
+
+    def _of(self, requests: int, factor: float) -> Question:
+        """At a higher rate more of them, so that they take as long, as far as there are more."""
         load = self.question.load
-        count = round(self.requests * max(1.0, factor))
+        count = round(requests * max(1.0, factor))
         return self.question.on(replace(load, arrivals=load.arrivals[:count])).faster(factor)
 
 

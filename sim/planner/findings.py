@@ -40,7 +40,7 @@ def front(plan: Plan) -> list[Tried]:
 def as_json(plan: Plan) -> dict[str, Any]:
     """Everything of a plan in plain dicts and numbers."""
     ask = plan.ask
-    load = ask.question.load
+    load = ask.tried(1.0).load
     return {
         "load": {
             "name": load.name,

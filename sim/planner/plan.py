@@ -1,8 +1,8 @@
 """A whole plan: the cheapest fleet, the best one for a budget, what binds it.
 
-Fleets are tried on the first requests of the load; one that would be the answer must
-also meet the SLO on all of it. Every trial is kept, so that later searches ask again
-for nothing.
+Fleets are tried on the first requests of the load; one that would be the answer must, if
+that is asked for, also meet the SLO on more. Every trial is kept, so that later searches
+ask again for nothing.
 """
 
 from ...proto.toml_file import ConfigError
@@ -25,11 +25,16 @@ def make_plan(plan: Plan, watch: Watch) -> Plan:
         )
     plan.types = worker_types(ask.offer, question.model, block_tokens, longest)
     plan.shapes = tuple(shapes_of(plan.types, ask.roles))
-    with trials(ask.short, ask.jobs) as short:
+    with trials(ask.tried, ask.jobs) as short:
         steps = Steps(plan, short, watch)
         steps.cheapest()
         if ask.budget is not None:
             steps.within_budget(ask.budget)
+        steps.least_of_the_other()
         steps.strains()
     plan.finished = True
     return plan
+
+
+def unwatched(plan: Plan, doing: str) -> None:
+    """Nobody watches."""

@@ -49,7 +49,7 @@ def best_line(plan: Plan) -> str:
 
 
 def _answers(plan: Plan) -> Table:
-    slo, load = plan.ask.question.slo, plan.ask.question.load
+    slo, load = plan.ask.question.slo, plan.ask.tried(1.0).load
     table = Table(
         title=f"Fleets for {load.name}, {load.rate_per_s:.2f} requests/s",
         caption=f"SLO: TTFT ≤ {slo.ttft_s:g} s, TPOT ≤ {slo.tpot_s * 1e3:g} ms for {slo.percent:g} "

@@ -83,6 +83,12 @@ class Search:
         grids.sort(key=lambda grid: (grid.least, grid.shape.name))
         return [self._pick(grid) for grid in grids[:most]]
 
+    def know(self, fleet: Fleet, *, met: bool) -> None:
+        """What another search has found out."""
+        if fleet.shape.name in self._grids:
+            (self.met if met else self.failed)(fleet)
+            self.found.tried -= 1
+
     def met(self, fleet: Fleet) -> None:
         """It meets the SLO. Whatever costs as much or more is out."""
         self.found.tried += 1

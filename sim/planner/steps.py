@@ -16,14 +16,15 @@ from .trials import Trials, Try
 
 BATCH = 4  # fleets tried at once: not the number of processes, so that the plan is the same
 MORE_LOAD = 1.2
+FRONT_TRIES = 40
 
 
 class Steps:
-    """Fills in one plan. `short` tries fleets on the first requests."""
+    """Fills in one plan. `short` tries fleets on the requests that decide."""
 
     def __init__(self, plan: Plan, short: Trials, watch: Watch) -> None:
         self._plan, self._ask, self._watch = plan, plan.ask, watch
-        self._short, self._long = short, short.on(plan.ask.long)
+        self._short, self._long = short, short.on(plan.ask.confirmed)
         self._doing = ""
         short.told = self._long.told = self._told
 
@@ -32,7 +33,7 @@ class Steps:
         ask, plan = self._ask, self._plan
         self._doing = "cheapest fleet"
         shapes = tuple(shapes_of(self._kinds(ask.unit), ask.roles))
-        bounds = Bounds(ask.short(1.0))
+        bounds = Bounds(ask.tried(1.0))
         search = Search(Space(shapes=shapes, unit=ask.unit, gpus_max=ask.gpus_max), bounds)
         plan.found = search.found
         if not search.found.open:
@@ -53,6 +54,22 @@ class Steps:
                 "(--gpus-max) or more tries (--tries-max), loosen --slo, or lower --rate"
             )
 
+    def least_of_the_other(self) -> None:
+        """The other end of the front: the least watts (or dollars) that a few tries find."""
+        ask = self._ask
+        unit = Unit.WATTS if ask.unit is Unit.DOLLARS else Unit.DOLLARS
+        self._doing = f"least {unit}"
+        shapes = tuple(shapes_of(self._kinds(unit), ask.roles))
+        space = Space(shapes=shapes, unit=unit, gpus_max=ask.gpus_max)
+        search = Search(space, Bounds(ask.tried(1.0)))
+        for one in self._plan.tried:
+            if one.factor == 1:
+                search.know(one.fleet, met=one.verdict.met)
+        while search.found.tried < FRONT_TRIES and (fleets := search.tries(BATCH)):
+            verdicts = self._decided([Try(fleet) for fleet in fleets])
+            for fleet, verdict in zip(fleets, verdicts, strict=True):
+                (search.met if verdict.met else search.failed)(fleet)
+
     def within_budget(self, budget: Budget) -> None:
         """The fleet within the budget that meets the SLO at the highest rate.
 
@@ -60,7 +77,7 @@ class Steps:
         """
         ask, plan = self._ask, self._plan
         self._doing = f"best fleet for {budget.value:g} {budget.unit}"
-        bounds_at = cache(lambda step: Bounds(ask.short(factor_of(step))))
+        bounds_at = cache(lambda step: Bounds(ask.tried(factor_of(step))))
         space = Space(
             shapes=tuple(shapes_of(self._kinds(budget.unit), ask.roles)),
             unit=budget.unit,
@@ -108,9 +125,9 @@ class Steps:
         return (uncapped(kinds) or kinds) if unit is Unit.DOLLARS else kinds
 
     def _decided(self, tries: Sequence[Try]) -> list[Verdict]:
-        """On the first requests; those that do well there on all."""
+        """On the requests that are tried; those that do well there on more, if asked for."""
         first = self._short.judge(tries)
-        if self._ask.requests >= self._ask.question.load.requests:
+        if self._ask.confirm <= self._ask.requests:
             return first
         passed = [one for one, verdict in zip(tries, first, strict=True) if verdict.met]
         second = dict(zip(passed, self._long.judge(passed), strict=True))
@@ -124,7 +141,7 @@ class Steps:
         """Why no fleet can do, and what would help."""
         ask, slo = self._ask, self._ask.question.slo
         misses = min(bounds.certain_misses(shape) for shape in shapes)
-        asked = ask.short(1.0).load.requests
+        asked = ask.tried(1.0).load.requests
         if misses > slo.misses_max(asked):
             return (
                 f"slo: even an idle worker of the fastest kind misses it for {misses} of {asked} "
@@ -132,8 +149,9 @@ class Steps:
                 "loosen --slo, or offer faster machines (--machines, --tp)"
             )
         return (
-            f"gpus_max ({ask.gpus_max}): too few for {ask.question.load.rate_per_s:.2f} requests/s "
-            "by the bounds alone; allow more GPUs (--gpus-max), or plan for a lower --rate"
+            f"gpus_max ({ask.gpus_max}): by the bounds alone too few for "
+            f"{ask.tried(1.0).load.rate_per_s:.2f} requests/s; allow more GPUs (--gpus-max), or "
+            "plan for a lower --rate"
         )
 
     def _too_little(self, budget: Budget) -> str:

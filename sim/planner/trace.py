@@ -37,7 +37,7 @@ class Cut:
     """Which part of a trace, and how fast. `minutes` in the trace's own time."""
 
     minutes: float | None = None
-    requests_max: int = 2000
+    requests_max: int = 6000
     rate_per_s: float | None = None
 
     def __post_init__(self) -> None:

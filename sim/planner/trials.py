@@ -36,7 +36,7 @@ class Trials:
     def __init__(self, asked: Asked, pool: Pool | None) -> None:
         self._asked, self._pool = asked, pool
         self._known: dict[tuple[str, float, bool], Verdict] = {}
-        self.told: Told = _nobody
+        self.told: Told = unwatched
 
     def on(self, asked: Asked) -> "Trials":
         """Trials of another question in the same processes."""
@@ -92,5 +92,5 @@ def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _nobody(one: Try, verdict: Verdict) -> None:
+def unwatched(one: Try, verdict: Verdict) -> None:
     """Nobody watches."""

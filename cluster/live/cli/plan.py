@@ -40,9 +40,9 @@ Rate = Annotated[float | None, typer.Option(help="Scale the trace to so many req
 Minutes = Annotated[
     float | None, typer.Option(help="Only the trace's first minutes, in its own time.", min=0)
 ]
-Requests = Annotated[int, typer.Option(help="Tried on so many first.", min=1)]
-RequestsMax = Annotated[
-    int, typer.Option(help="An answer must hold on so many (or all there are).", min=1)
+Requests = Annotated[int, typer.Option(help="Fleets are tried on so many.", min=1)]
+Confirm = Annotated[
+    int, typer.Option(help="An answer must hold on so many, if that is more.", min=0)
 ]
 Tokens = Annotated[int | None, typer.Option(help="Tokens per iteration of every worker.", min=1)]
 GpusMax = Annotated[int, typer.Option(help="GPUs of a fleet at most.", min=1, max=4096)]
@@ -68,8 +68,8 @@ def plan(  # noqa: PLR0913  (a command line is flat)
     roles: Roles = "",
     rate: Rate = None,
     minutes: Minutes = None,
-    requests: Requests = 1000,
-    requests_max: RequestsMax = 4000,
+    requests: Requests = 1500,
+    confirm: Confirm = 0,
     tokens: Tokens = None,
     gpus_max: GpusMax = 64,
     tries_max: TriesMax = 400,
@@ -92,7 +92,7 @@ def plan(  # noqa: PLR0913  (a command line is flat)
         given = planner.Given(
             trace=trace, model=model, slo=slo, budget=budget, form=form, catalogue=catalogue,
             machines=machines, tp=tp, caps=caps, roles=roles, rate=rate, minutes=minutes,
-            requests=requests, requests_max=requests_max, tokens=tokens, gpus_max=gpus_max,
+            requests=requests, confirm=confirm, tokens=tokens, gpus_max=gpus_max,
             tries_max=tries_max, seed=seed, jobs=jobs, out=out, as_json=as_json,
         )  # fmt: skip
         status = planner.run(given)

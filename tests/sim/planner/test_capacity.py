@@ -15,7 +15,7 @@ from splitweave.sim.planner.capacity import (
 )
 from splitweave.sim.planner.drafts import Plan
 from splitweave.sim.planner.fleet import shapes_of
-from splitweave.sim.planner.plan import make_plan
+from splitweave.sim.planner.plan import make_plan, unwatched
 from splitweave.sim.planner.search import Space
 from splitweave.sim.planner.slo import Budget, Unit
 from splitweave.sim.planner.trial import judge
@@ -67,12 +67,12 @@ def test_only_the_largest_fleets_within_the_budget_run() -> None:
 def test_a_plan_for_a_budget_meets_the_slo_at_its_rate_and_not_a_step_above() -> None:
     question = small_question(small_load(requests=40, rate_per_s=2))
     ask = small_ask(question, budget=Budget(3.0, Unit.DOLLARS), requests=40)
-    plan = make_plan(Plan(ask=ask), lambda plan, doing: None)
+    plan = make_plan(Plan(ask=ask), unwatched)
     best = plan.for_budget
     assert best is not None
     assert best.fleet.dollars_per_hour <= 3.0
     assert plan.budget_open == 0
-    assert judge(best.fleet, ask.short(best.factor)).met
+    assert judge(best.fleet, ask.tried(best.factor)).met
     assert plan.cheapest is not None
     assert best.factor >= 1.0
 
@@ -80,7 +80,7 @@ def test_a_plan_for_a_budget_meets_the_slo_at_its_rate_and_not_a_step_above() ->
 def test_watts_are_a_budget_too() -> None:
     question = small_question(small_load(requests=30, rate_per_s=2))
     ask = small_ask(question, budget=Budget(700.0, Unit.WATTS))
-    plan = make_plan(Plan(ask=ask), lambda plan, doing: None)
+    plan = make_plan(Plan(ask=ask), unwatched)
     assert plan.cheapest is not None
     assert plan.for_budget is not None
     assert plan.for_budget.fleet.watts <= 700
@@ -90,4 +90,4 @@ def test_watts_are_a_budget_too() -> None:
 def test_too_small_a_budget_says_what_a_worker_costs() -> None:
     ask = small_ask(small_question(small_load(requests=20)), budget=Budget(0.2, Unit.DOLLARS))
     with pytest.raises(ConfigError, match=r"budget \(0.2 \$/h\).*cheapest worker.*A10G-TP1, 1 "):
-        make_plan(Plan(ask=ask), lambda plan, doing: None)
+        make_plan(Plan(ask=ask), unwatched)

@@ -16,7 +16,7 @@ from splitweave.sim.planner.trial import Verdict
 
 GIVEN = {
     "trace": "azure-conversation", "model": "Llama-3.1-8B", "slo": "ttft=1,tpot=0.06@p90",
-    "rate": 3.0, "requests": 40, "requests_max": 60, "machines": "L40S,A10G", "tp": "1,2",
+    "rate": 3.0, "requests": 40, "confirm": 60, "machines": "L40S,A10G", "tp": "1,2",
     "gpus_max": 3, "jobs": 1,
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from splitweave.sim.planner.bounds import Bounds
 from splitweave.sim.planner.drafts import Plan
 from splitweave.sim.planner.fleet import Fleet, shapes_of
 from splitweave.sim.planner.machines import Offer
-from splitweave.sim.planner.plan import make_plan
+from splitweave.sim.planner.plan import make_plan, unwatched
 from splitweave.sim.planner.search import Search, Space, largest
 from splitweave.sim.planner.slo import Slo, Unit
 from splitweave.sim.planner.trial import judge
@@ -98,6 +98,24 @@ def test_nothing_is_tried_that_costs_more_of_another_unit_than_may_be() -> None:
     assert all(fleet.watts <= 1500 for fleet in tried)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_another_search_found_is_not_tried_again(seed: int) -> None:
+    world = Needs(seed, hidden=0.4)
+    first = Search(Space(shapes=SHAPES, unit=Unit.DOLLARS, gpus_max=12), world)  # type: ignore[arg-type]
+    known = run(first, world.met, batch=3)
+    space = Space(shapes=SHAPES, unit=Unit.WATTS, gpus_max=12)
+    second = Search(space, world)  # type: ignore[arg-type]
+    for fleet in known:
+        second.know(fleet, met=world.met(fleet))
+    assert second.found.tried == 0
+    again = run(second, world.met, batch=3)
+    assert not {fleet.name for fleet in again} & {fleet.name for fleet in known}
+    met = [fleet.watts for fleet in every_fleet(space) if world.met(fleet)]
+    assert (second.found.best is None) == (not met)
+    if second.found.best is not None:
+        assert second.found.best.watts == pytest.approx(min(met))
+
+
 def test_the_largest_cells_have_no_open_neighbour_above() -> None:
     cells = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 0]], dtype=bool)
     assert np.argwhere(largest(cells)).tolist() == [[0, 2], [2, 1]]
@@ -118,7 +136,7 @@ def test_simulating_every_fleet_finds_the_same_optimum(
     load = small_load(seed=seed, requests=30, rate_per_s=rate_per_s)
     question = small_question(load, slo)
     ask = small_ask(question, gpus_max=4)
-    plan = make_plan(Plan(ask=ask), lambda plan, doing: None)
+    plan = make_plan(Plan(ask=ask), unwatched)
     shapes = tuple(shapes_of(list(small_types(SMALL).values())))
     fleets = every_fleet(Space(shapes=shapes, unit=Unit.DOLLARS, gpus_max=4))
     meeting = [fleet for fleet in fleets if judge(fleet, question).met]
@@ -136,10 +154,10 @@ def test_simulating_every_fleet_finds_the_same_optimum(
 def test_no_fleet_large_enough_says_what_to_do() -> None:
     question = small_question(small_load(requests=60, rate_per_s=300))
     with pytest.raises(ConfigError, match=r"gpus_max \(2\).*--gpus-max.*--rate"):
-        make_plan(Plan(ask=small_ask(question, gpus_max=2)), lambda plan, doing: None)
+        make_plan(Plan(ask=small_ask(question, gpus_max=2)), unwatched)
 
 
 def test_an_slo_that_nobody_meets_says_what_to_do() -> None:
     question = small_question(slo=Slo(ttft_s=0.001, tpot_s=0.06))
     with pytest.raises(ConfigError, match=r"even an idle worker .* loosen --slo"):
-        make_plan(Plan(ask=small_ask(question)), lambda plan, doing: None)
+        make_plan(Plan(ask=small_ask(question)), unwatched)

@@ -96,11 +96,11 @@ clean:
 	@touch $@
 
 .venv/.stamp-test: .venv/.stamp-serve
-	$(SAY) 'splitweave[test]: pytest, mypy, ruff, transformers, …'
-	@$(PIP) --editable '.[serve,test]'
+	$(SAY) 'splitweave[test,report]: pytest, mypy, ruff, transformers, …'
+	@$(PIP) --editable '.[serve,test,report]'
 	@touch $@
 
 .venv/.stamp-bench: .venv/.stamp-test
 	$(SAY) 'splitweave[bench]: compiles llama.cpp, ten minutes or more'
-	@$(PIP) --editable '.[serve,test,bench]'
+	@$(PIP) --editable '.[serve,test,report,bench]'
 	@touch $@

@@ -1,7 +1,7 @@
 """The other world: the cores of the live system on virtual time.
 
-`simulate(scenario)` runs one scenario; `load_scenario(path)` reads one. Both
-load lazily: importing this package costs nothing and needs neither Ray nor torch.
+`simulate(scenario)` runs one and returns typed results; `docs/simulator.md` shows how.
+All loads lazily: importing this package costs nothing and needs neither Ray nor torch.
 """
 
 from importlib import import_module
@@ -12,13 +12,19 @@ _LAZY = {
     "InvariantBroken": "errors",
     "Metrics": "metrics",
     "Outcome": "run",
+    "Results": "results.results",
+    "ResultsError": "results.results",
     "Scenario": "scenario",
     "SimulationError": "errors",
     "TraceError": "errors",
     "Transcript": "transcript",
     "load_scenario": "scenario",
+    "comparison": "results.compare",
     "measure": "metrics",
-    "simulate": "run",
+    "read_results": "results.results",
+    "simulate": "results.api",
+    "write": "results.files",
+    "write_all": "results.files",
 }
 __all__ = sorted(_LAZY)  # noqa: PLE0605
 

@@ -38,6 +38,7 @@ class Watching:
     transcript: Transcript | None = None
     checked: bool = False
     observer: Observer | None = None
+    sampled: bool = False  # look at every worker from time to time
 
     @property
     def nobody(self) -> bool:

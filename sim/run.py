@@ -17,6 +17,7 @@ from .leftovers import leftovers
 from .observer import Observer
 from .plan import draw_plan
 from .queue import EventQueue
+from .results.sampler import Sampler
 from .scenario import FaultSpec, Scenario
 from .transcript import Transcript
 from .workloads.arrivals import Workload
@@ -37,6 +38,7 @@ class Outcome:
     plan: list[Fault]
     wall_ns: int  # virtual time until the last stream ended
     events: int
+    sampler: Sampler | None = None  # where workers were to be looked at
 
 
 def arrivals_of(scenario: Scenario) -> Workload:
@@ -62,14 +64,36 @@ def simulate(
         coverage = Coverage()  # they wait for what an observer sees
     observer = None if coverage is None else Observer(coverage)
     watching = Watching(transcript=transcript, checked=scenario.checked, observer=observer)
-    world = queue_world(scenario, builder or CoreBuilder(scenario), watching)
+    return run_scenario(scenario, builder or CoreBuilder(scenario), watching, progress)
+
+
+def run_scenario(
+    scenario: Scenario, builder: CoreBuilder, watching: Watching, progress: Progress | None
+) -> Outcome:
+    """As `simulate`, followed as `watching` says."""
+    world = queue_world(scenario, builder, watching)
     queue = world.scheduler
     assert isinstance(queue, EventQueue)
     with _without_gc():
         run = Run(world, arrivals_of(scenario))
+        sampler = Sampler(world.mail, queue, world.worker_ids) if watching.sampled else None
+        if sampler is not None:
+            sampler.start()
         ended_ns = _drive(run, queue, progress)
     return Outcome(
-        scenario=scenario, world=world, plan=run.plan, wall_ns=ended_ns, events=queue.events
+        scenario=scenario, world=world, plan=run.plan, wall_ns=ended_ns, events=queue.events,
+        sampler=sampler,
+    )  # fmt: skip
+
+
+def watching_of(scenario: Scenario, transcript: Transcript | None) -> Watching:
+    """How a run is followed whose results shall be shown: with samples of every worker."""
+    hurt_by_sight = scenario.faults.stage_faults or scenario.faults.late_letters
+    return Watching(
+        transcript=transcript,
+        checked=scenario.checked,
+        observer=Observer(Coverage()) if hurt_by_sight else None,
+        sampled=True,
     )
 
 

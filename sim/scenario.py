@@ -186,6 +186,11 @@ class Scenario:
 
 def load_scenario(path: Path) -> Scenario:
     """The scenario at `path`; paths in it are relative to its folder. Raises ConfigError."""
+    return build(Scenario, scenario_tables(path), str(path))
+
+
+def scenario_tables(path: Path) -> dict[str, Any]:
+    """The tables of the file at `path`, with the paths in it absolute. Raises ConfigError."""
     tables = read(path)
     hardware = tables.get("hardware")
     workload = tables.get("workload")
@@ -200,7 +205,7 @@ def load_scenario(path: Path) -> Scenario:
     if isinstance(model, dict) and isinstance(model.get("config"), str):
         config = _absolute(path, model.pop("config"))
         tables["model"] = _from_config(Path(config)) | model
-    return build(Scenario, tables, str(path))
+    return tables
 
 
 def _absolute(origin: Path, path: str) -> str:

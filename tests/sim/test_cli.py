@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from splitweave.sim import campaign, cli
 from splitweave.sim.campaign import SeedResult
+from splitweave.sim.results import html
+from splitweave.sim.results.files import File
+from splitweave.sim.results.results import ResultsError
 from splitweave.sim.run import simulate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -52,9 +55,10 @@ def test_a_run_prints_its_tables(small: Path, capsys: pytest.CaptureFixture[str]
 def test_json_goes_to_stdout_and_to_a_file(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(small, as_json=True, json_path=tmp_path / "out.json") == 0
+    files = {File.RESULTS: tmp_path / "out.json"}
+    assert cli.run(small, as_json=True, files=files) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown == json.loads((tmp_path / "out.json").read_text())
+    assert shown == json.loads((tmp_path / "out.json").read_text())["metrics"]
     assert shown["requests"] == shown["completed"] == 25
     assert shown["output_tokens"] == 225
     assert shown["ttft"]["p50_s"] > 0.005
@@ -180,10 +184,10 @@ def test_json_leaves_stdout_to_the_program_that_reads_it(
 
 
 def test_main_reads_its_arguments(small: Path, tmp_path: Path) -> None:
-    out, tapes = tmp_path / "out.json", tmp_path / "tapes"
-    given = [str(small), "--seed", "3", "--json", str(out), "--record", str(tapes)]
+    out, tapes = tmp_path / "out", tmp_path / "tapes"
+    given = [str(small), "--seed", "3", "--out", str(out), "--record", str(tapes)]
     assert cli.main(given) == 0
-    assert json.loads(out.read_text())["requests"] == 25
+    assert json.loads((out / "results.json").read_text())["metrics"]["requests"] == 25
     assert (tapes / "controller#1.jsonl").is_file()
     assert cli.main([str(small), "--seed", "3", "--seeds", "2"]) == 0
 
@@ -203,11 +207,10 @@ def test_a_number_of_seeds_or_a_seed_that_cannot_be_is_refused_by_name(
 def test_an_output_path_that_cannot_be_written_is_named(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone = tmp_path / "gone" / "out.json"
-    assert cli.run(small, json_path=gone) == 2
-    assert str(gone) in capsys.readouterr().err
     file = tmp_path / "file"
     file.touch()
+    assert cli.run(small, files={File.RESULTS: file / "results.json"}) == 2
+    assert str(file) in capsys.readouterr().err
     assert cli.run(small, record=file) == 2
     assert str(file) in capsys.readouterr().err
 
@@ -218,3 +221,35 @@ def test_progress_counts_up_to_all_requests() -> None:
     assert seen == sorted(seen)
     assert seen[-1] == (32, 32)
     assert seen[0][0] < 32
+
+
+@pytest.fixture(name="no_plotly")
+def _no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise ResultsError("plotly is not installed")
+
+    monkeypatch.setattr(cli, "plotly_js", none)
+    monkeypatch.setattr(html, "plotly_js", none)
+
+
+def test_a_folder_gets_every_file_but_a_report_that_nothing_is_installed_for(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plotly: None
+) -> None:
+    files = cli.files_of(tmp_path / "out", html=None, csv=None, trace=tmp_path / "t.json")
+    assert cli.run(small, files=files) == 0
+    shown = capsys.readouterr().out.replace("\n", "")
+    assert "report.html: plotly is not installed" in shown
+    assert f"wrote {tmp_path / 'out' / 'results.json'}" in shown
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"results.json", "requests.csv", "samples.csv"}
+    assert (tmp_path / "t.json").is_file()  # elsewhere, as it was asked for
+
+
+def test_a_report_alone_that_cannot_be_made_is_refused_before_the_run(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plotly: None
+) -> None:
+    files = cli.files_of(None, html=tmp_path / "r.html", csv=None, trace=None)
+    assert cli.run(small, files=files) == 2
+    said = capsys.readouterr()
+    assert "plotly is not installed" in said.err
+    assert "TTFT" not in said.out

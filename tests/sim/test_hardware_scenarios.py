@@ -12,6 +12,7 @@ from splitweave.sim.costs.power import Capped
 from splitweave.sim.costs.specs import DeviceSpec, ModelSpec, RooflineSpec, TableSpec
 from splitweave.sim.metrics import measure
 from splitweave.sim.report import tables
+from splitweave.sim.results.results import results_of
 from splitweave.sim.run import simulate
 from splitweave.sim.scenario import ConfigError, load_scenario
 
@@ -76,7 +77,7 @@ def test_blocks_that_are_not_given_are_derived_and_said_so(tmp_path: Path) -> No
     assert blocks.origin.startswith("derived, not measured: 80 GB x 0.9")
     outcome = simulate(loaded)
     assert f"p: {blocks.count} KV blocks per worker, derived" in outcome.world.described()[0]
-    assert tables(loaded, measure(outcome))
+    assert tables(results_of(outcome))
 
 
 def test_without_a_device_blocks_are_asked_for(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from .reporting import reporting
 PACKAGE = __name__.split(".", maxsplit=1)[0]
 
 
-def simulate(
+def simulate(  # noqa: PLR0913  (a command line is flat)
     scenario: Annotated[Path, typer.Argument(help="TOML file; see examples/.")],
     seed: Annotated[
         int | None, typer.Option(help="Run this seed; with --seeds, the first.", min=0)
@@ -24,8 +24,19 @@ def simulate(
         Path | None, typer.Option(help="Folder for a recording of every core.")
     ] = None,
     as_json: opt.Json = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for results.json, requests.csv, samples.csv, trace.json and report.html."
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="The report: one HTML file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="One line per request.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Chrome trace, for ui.perfetto.dev: who was where when.")
+    ] = None,
 ) -> None:
-    """Run a scenario in the simulator: latencies, goodput, invariants.
+    """Run a scenario in the simulator: latencies, goodput, cost, invariants.
 
     Who asks for what is the scenario's table [workload]. Its kind is poisson, gamma, diurnal,
     sessions (turn by turn), batch (offline), synthetic (like a public trace, without one), mix, or
@@ -35,5 +46,8 @@ def simulate(
     with reporting():
         # By name: cluster/ does not import sim/, which stands on it.
         sim = import_module(f"{PACKAGE}.sim.cli")
-        status = sim.run(scenario, seed=seed, seeds=seeds, as_json=as_json, record=record)
+        files = sim.files_of(out, html=html, csv=csv, trace=trace)
+        status = sim.run(
+            scenario, seed=seed, seeds=seeds, as_json=as_json, record=record, files=files
+        )
     raise typer.Exit(status)

@@ -103,4 +103,5 @@ def _tokens(
         np.add.at(slopes, slot + 1, sign * rates * width)
         np.add.at(steps, slot, sign * rates * (edges[slot + 1] - at_ns))
     whole = np.cumsum(slopes)[: len(edges) - 1] + steps[: len(edges) - 1]
-    return np.asarray(whole + np.histogram(first, edges)[0])
+    at_once = np.where(single, tokens, 1)  # the first token, or all that came with it
+    return np.asarray(whole + np.histogram(first, edges, weights=at_once)[0])

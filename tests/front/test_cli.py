@@ -182,7 +182,7 @@ def test_simulate_passes_its_options_on_and_exits_as_the_simulator_did(
 ) -> None:
     from splitweave.cluster.live.cli import simulate
 
-    ran: list[object] = []
+    ran: list[tuple[Path, dict[str, object]]] = []
 
     class Simulator:
         @staticmethod
@@ -190,11 +190,49 @@ def test_simulate_passes_its_options_on_and_exits_as_the_simulator_did(
             ran.append((path, options))
             return 1
 
+        @staticmethod
+        def files_of(out: Path | None, **single: Path | None) -> object:
+            return [out, single]
+
     monkeypatch.setattr(simulate, "import_module", lambda name: Simulator)
     result = invoke("simulate", "x.toml", "--seed", "1", "--seeds", "2", "--json")
-    options = {"seed": 1, "seeds": 2, "as_json": True, "record": None}
-    assert ran == [(Path("x.toml"), options)]
+    nowhere = [None, {"html": None, "csv": None, "trace": None}]
+    options = {"seed": 1, "seeds": 2, "as_json": True, "record": None, "files": nowhere}
+    assert ran.pop() == (Path("x.toml"), options)
     assert result.exit_code == 1
+    files = ["--out", "d", "--html", "h", "--csv", "c", "--trace", "t"]
+    invoke("simulate", "x.toml", *files)
+    wanted = [Path("d"), {"html": Path("h"), "csv": Path("c"), "trace": Path("t")}]
+    assert ran.pop()[1]["files"] == wanted
+
+
+def test_compare_wants_at_least_two_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    from splitweave.cluster.live.cli import compare
+
+    asked: list[object] = []
+
+    class Simulator:
+        @staticmethod
+        def compare(paths: list[Path], *, html: Path | None) -> int:
+            asked.append((paths, html))
+            return 2
+
+    monkeypatch.setattr(compare, "import_module", lambda name: Simulator)
+    alone = invoke("compare", "a")
+    assert alone.exit_code == 2
+    assert "give at least two" in alone.stderr
+    assert asked == []
+    assert invoke("compare", "a", "b", "--html", "x.html").exit_code == 2
+    assert asked == [([Path("a"), Path("b")], Path("x.html"))]
+
+
+def test_profile_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from splitweave.cluster.live.cli import serve
+
+    monkeypatch.setattr(serve, "find_spec", lambda module: None)
+    result = invoke("profile")
+    assert result.exit_code == 2
+    assert "is not installed: pip install 'splitweave[serve]'" in result.stderr
 
 
 def child_environment() -> dict[str, str]:

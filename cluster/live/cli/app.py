@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .... import __version__
-from . import chat, compare, drain, fuzz, generate, operate, plan, serve, simulate, status
+from . import chat, compare, drain, fuzz, generate, operate, plan, profile, serve, simulate, status
 from .reporting import CTRL_C
 
 HELP = """
@@ -21,8 +21,8 @@ A first try, on one machine:
     splitweave chat
     splitweave status --watch
 
-Every command but serve, simulate, compare, plan and fuzz talks to a gateway (--address, by
-default 127.0.0.1:7070).
+Every command but serve, simulate, compare, plan, profile and fuzz talks to a gateway
+(--address, by default 127.0.0.1:7070).
 
 Exit status: 0 done, 1 server failure, 2 wrong input, 3 unavailable or
 overloaded, 4 no such request or worker, 5 refused in the present state,
@@ -76,6 +76,11 @@ register(
     "simulate examples/faults.toml --seed 42 --json",
     "simulate examples/devices.toml --out results/devices",
     "simulate examples/devices.toml --html report.html",
+)
+register(
+    profile.profile,
+    "profile --out mine.csv",
+    "profile --model ./llama.gguf --threads 4 --sequences 64 --context 4096 --out llama.csv",
 )
 register(
     compare.compare,

@@ -1,0 +1,1 @@
+"""Measures what iterations take on this machine, for the simulator."""

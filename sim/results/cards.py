@@ -43,8 +43,8 @@ def cards_of(results: Results) -> list[Card]:
         Card(
             what="Throughput",
             figure=number(_per_s(results, metrics.output_tokens)),
-            unit="output tokens/s",
-            beside=f"{number(_per_s(results, metrics.prompt_tokens))} prompt tokens/s",
+            unit="tokens/s",
+            beside=f"of output; {number(_per_s(results, metrics.prompt_tokens))} of prompts",
         ),
         Card(
             what="Utilisation",
@@ -115,7 +115,7 @@ def _money(results: Results) -> list[Card]:
     if bill.dollars_per_hour is None:
         return []
     per_token = bill.dollars_per_million_tokens
-    beside = "" if per_token is None else f"${per_token:.2f} per million output tokens"
+    beside = "" if per_token is None else f"${per_token:.2f} per M output tokens"
     return [Card(what="Price", figure=f"${bill.dollars_per_hour:,.2f}", unit="/h", beside=beside)]
 
 

@@ -70,10 +70,11 @@ def names_of(runs: Sequence[Results]) -> list[str]:
 def comparison_page(runs: Sequence[Results]) -> str:
     """As one HTML file. Raises ResultsError where plotly is not installed."""
     plots = compared(runs, names_of(runs))
+    shown = [name for name in PLOTS if name in plots]
     body = [
-        heading("Figures", ""), table(comparison(runs)),
-        heading("Distributions and course", ""), figures(PLOTS, [n for n in PLOTS if n in plots]),
         heading("What differs", ""), table(differing(runs)),
+        heading("Distributions and course", ""), figures(PLOTS, shown),
+        heading("Figures", ""), table(comparison(runs)),
     ]  # fmt: skip
     names = names_of(runs)
     return fill(" against ".join(names), "simulated runs side by side", "\n".join(body), plots)

@@ -49,7 +49,7 @@ def test_a_run_on_known_devices_has_a_price_and_draws_power(ran: Results) -> Non
 def test_price_and_power_are_among_the_headline_figures(ran: Results) -> None:
     cards = {card.what: card for card in cards_of(ran)}
     assert cards["Price"].figure == "$9.52"
-    assert "per million output tokens" in cards["Price"].beside
+    assert "per M output tokens" in cards["Price"].beside
     assert cards["Power"].unit == "kW"
     assert "J per token" in cards["Power"].beside
     assert "2 GPUs" in cards["Goodput"].beside

@@ -1,5 +1,7 @@
 """What is kept of ended requests: enough for every figure, and not more than one row each."""
 
+import gc
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -161,3 +163,33 @@ def test_streams_of_a_long_unchecked_run_are_dropped_and_its_figures_stay(
     assert len(whole.world.clients.streams) == 60
     assert len(dropped.world.clients.streams) == 5
     assert measure(whole) == measure(dropped)
+
+
+def _kept_bytes(monkeypatch: pytest.MonkeyPatch, requests: int) -> int:
+    """What a finished run holds, its tables of bounded size kept small."""
+    monkeypatch.setattr("splitweave.sim.world.ENDED_KEPT_MAX", 5)
+    monkeypatch.setattr("splitweave.sim.results.gaps.PENDING_MAX", 100)
+    small = {
+        "cluster": {"ended_max": 20, "traces_max": 20},
+        "gateway": {"ended_max": 20},
+        "worker": {"ended_moves_max": 20},
+    }
+    given = scenario(workload=poisson(20, requests, 40, 30), limits=small)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        outcome = simulate(given)
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+        assert len(outcome.world.clients.records) == requests
+    finally:
+        tracemalloc.stop()
+    return held
+
+
+def test_a_longer_trace_costs_a_row_per_request_and_nothing_per_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _kept_bytes(monkeypatch, 50)  # what is made once
+    few, many = (_kept_bytes(monkeypatch, requests) for requests in (200, 500))
+    assert (many - few) / 300 < 500

@@ -1,10 +1,15 @@
 """The simulator against real measurements: is what it predicts what happened?
 
-    vllm       two recorded vLLM runs, replayed on one mixed worker
+    vllm       two recorded vLLM runs, replayed on one mixed worker; --pictures FOLDER draws
+               every request, recorded against simulated
+    silicon    measured points of dense models on H100 and H200, by the device roofline; --fit
+               finds the factors again, on half of the groups (minutes), and judges on the other
+    splitwise  what splitwise-sim answers on two clusters: its rules over our queue, our cores
+               with its lookups, and both with right lookups (--requests: the first so many)
 
 Needs the data folder (see `--data`); says so and exits 0 without it.
 
-    python benchmarks/fidelity.py [--data FOLDER] [--only vllm] [--json PATH]
+    python benchmarks/fidelity.py [--data FOLDER] [--only NAME …] [--fit] [--json PATH]
 """
 
 import argparse
@@ -19,6 +24,9 @@ from typing import Any
 from rich.console import Console
 from splitweave.benchmarks.truths.comparison import compare, table
 from splitweave.benchmarks.truths.folders import data_folder
+from splitweave.benchmarks.truths.scatter import draw
+from splitweave.benchmarks.truths.silicon_check import check_silicon
+from splitweave.benchmarks.truths.splitwise_check import check_splitwise
 from splitweave.benchmarks.truths.vllm_run import read_run, replay
 
 WITHIN = {"TTFT": 0.05, "TPOT": 0.05, "E2E": 0.05, "E2E mean": 0.025}
@@ -39,11 +47,25 @@ def vllm(data: Path, options: argparse.Namespace, console: Console) -> dict[str,
         for said in outcome.world.described():
             console.print(f"  {said}", markup=False, highlight=False)
         console.print(f"  {len(run.requests)} requests in {seconds:.1f} CPU seconds\n")
+        if options.pictures is not None:
+            path = options.pictures / f"vllm-{run.name}.svg"
+            draw(path, f"{run.name}, vLLM {run.version}", run.recorded(), simulated)
+            console.print(f"  drawn: {path}\n")
         found[run.name] = [asdict(line) | {"error": line.error} for line in lines]
     return found
 
 
-CHECKS: dict[str, Check] = {"vllm": vllm}
+def silicon(data: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Per engine, the half that was fitted and the half that was held back."""
+    return check_silicon(data / "silicon" / "sample.csv", console, anew=options.fit)
+
+
+def splitwise(data: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Its lookups against its own answers; right lookups against its lookups."""
+    return check_splitwise(data / "splitwise", options.requests, console)
+
+
+CHECKS: dict[str, Check] = {"silicon": silicon, "splitwise": splitwise, "vllm": vllm}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, help="default: shared/data beside the repository")
     parser.add_argument("--only", nargs="+", choices=sorted(CHECKS), default=sorted(CHECKS))
+    parser.add_argument("--requests", type=int, default=0, help="of the splitwise trace; 0: all")
+    parser.add_argument("--fit", action="store_true", help="fit the silicon factors again")
+    parser.add_argument("--pictures", type=Path, help="draw the vLLM runs into this folder")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(
         "--overhead-us", type=float, default=0.0,

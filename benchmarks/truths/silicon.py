@@ -1,16 +1,16 @@
 """Measured (TTFT, TPOT) points of dense models, and what the device roofline says of them.
 
-One set of efficiencies per engine, fitted to half of the groups (model, system, TP, prompt
-length), judged on the other half: a held-back point has no like it in the fit. Precision:
-as noted; where none is noted the weights are bf16 (their TPOT at TP 2 says so).
+One set of factors per engine, fitted to half of the groups (model, system, TP, prompt
+length), judged on the other half: a held-back point has no like it in the fit, and which
+half a group is in is said by the hash of its name. Precision: as noted; where none is noted
+the weights are bf16 (their TPOT at TP 2 says so).
 """
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from math import exp, log
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from statistics import median
 
 from splitweave.sim.costs.catalogue import load_catalogue
 from splitweave.sim.costs.decoder import Decoder
@@ -19,7 +19,7 @@ from splitweave.sim.costs.efficiency import Efficiency
 from splitweave.sim.costs.memory import derive_blocks
 from splitweave.sim.costs.parallel import Parallel
 
-from .closed_loop import ClosedLoop, Latency, Load
+from .closed_loop import ClosedLoop, Front, Latency, Load
 
 QWEN3_32B = Decoder(
     layers=64, hidden=5120, heads=64, kv_heads=8, head_dim=128, ffn=25600, vocab=151936,
@@ -30,9 +30,7 @@ LLAMA_8B = Decoder(
 )
 MODELS = {"Qwen/Qwen3-32B": QWEN3_32B, "nvidia/Llama-3.1-8B-Instruct-FP8": LLAMA_8B}
 SYSTEMS = {"h100_sxm": "H100", "h200_sxm": "H200"}
-FITTED = ("gemm", "attention", "weights", "kv", "link", "layer_us", "host_us", "request_us")
-SHARES = ("gemm", "attention", "weights", "kv", "link")
-TTFT_WEIGHT = 0.5  # of a TTFT's error beside a TPOT's, in the fit
+REACH = 0.6  # of the peak, over a whole run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +47,18 @@ class Point:
     concurrency: int
     ttft_s: float
     tpot_s: float
+
+    @property
+    def peak_share(self) -> float:
+        """Of the GPUs' peak: the FLOP/s of all prompts and answers, if nothing was cached."""
+        decoder, tokens = MODELS[self.model], self.prompt_tokens + self.output_tokens
+        matrices = 2 * decoder.layers * (decoder.attention_weights + decoder.mlp_weights) * tokens
+        pairs = self.prompt_tokens**2 / 2
+        attention = 4 * decoder.layers * decoder.heads * decoder.head_dim * pairs
+        rate = self.concurrency / (self.ttft_s + (self.output_tokens - 1) * self.tpot_s)
+        device = load_catalogue().device(SYSTEMS[self.system])
+        peak = device.fp8_tflops if self.fp8 and device.fp8_tflops else device.bf16_tflops
+        return rate * (matrices + attention) / (self.tp * peak.value * 1e12)
 
     @property
     def group(self) -> tuple[str, str, int, int]:
@@ -73,23 +83,41 @@ def read_points(path: Path) -> list[Point]:
     ]  # fmt: skip
 
 
+def within_reach(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+    """(points that can be, points of a model and system of which one cannot be).
+
+    Where a run's prompts would have taken more than REACH of the peak, they were cached.
+    """
+    beyond = {(p.model, p.system) for p in points if p.peak_share > REACH}
+    inside = [p for p in points if (p.model, p.system) not in beyond]
+    return inside, [p for p in points if (p.model, p.system) in beyond]
+
+
 def halves(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
-    """(to fit, to hold back): every other group."""
-    groups = sorted({point.group for point in points})
-    fitted = set(groups[::2])
-    return [p for p in points if p.group in fitted], [p for p in points if p.group not in fitted]
+    """(to fit, to hold back), by the hash of the group's name."""
+    held = {
+        group
+        for group in {point.group for point in points}
+        if sha256("|".join(map(str, group)).encode()).digest()[0] % 2
+    }
+    return [p for p in points if p.group not in held], [p for p in points if p.group in held]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """One engine: efficiencies, and the settings that nobody noted, all found on the fitted half.
 
-    An iteration takes batched_tokens_max tokens, or `prompts` whole prompts if those are more.
+    `turn_us`, `front_us`, `front_token_us` (per token of the prompt), `ahead`, `warm`: see
+    `closed_loop.Front`. An iteration takes `batched_tokens_max` tokens.
     """
 
     efficiency: Efficiency
     batched_tokens_max: int = 8192
-    prompts: int = 1
+    ahead: int = 0
+    warm: bool = False
+    turn_us: float = 1000.0
+    front_us: float = 500.0
+    front_token_us: float = 0.5
     fp8_kv_bytes: float = 2.0  # of models with fp8 weights
     rounds: int = 10
 
@@ -105,69 +133,15 @@ def predict(point: Point, engine: Engine) -> Latency:
         prompt_tokens=point.prompt_tokens,
         output_tokens=point.output_tokens,
         kv_tokens=derive_blocks(decoder, device, parallel, 1).count,
-        batched_tokens_max=max(engine.batched_tokens_max, engine.prompts * point.prompt_tokens),
+        batched_tokens_max=engine.batched_tokens_max,
         rounds=engine.rounds,
     )
-    return ClosedLoop(DeviceRoofline(decoder, device, parallel, engine.efficiency), load).run()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Errors:
-    """Absolute relative errors, medians, over so many points."""
-
-    points: int
-    ttft: float
-    tpot: float
-
-
-def errors(points: Sequence[Point], engine: Engine) -> Errors:
-    """How far predictions are off."""
-    said = [predict(point, engine) for point in points]
-    pairs = list(zip(points, said, strict=True))
-    return Errors(
-        points=len(points),
-        ttft=median(abs(s.ttft_s / p.ttft_s - 1) for p, s in pairs),
-        tpot=median(abs(s.tpot_s / p.tpot_s - 1) for p, s in pairs),
+    front_us = engine.front_us + engine.front_token_us * point.prompt_tokens
+    front = Front(
+        turn_s=engine.turn_us / 1e6,
+        front_s=front_us / 1e6,
+        ahead=engine.ahead,
+        warm=engine.warm,
     )
-
-
-def settle(points: Sequence[Point], start: Engine, choices: Sequence[Engine]) -> Engine:
-    """The settings of least loss, each choice with the efficiencies that fit it best."""
-    best, least = start, loss(points, start)
-    for choice in choices:
-        tried = fit(points, choice, sweeps=1)
-        found = loss(points, tried)
-        if found < least:
-            best, least = tried, found
-    return best
-
-
-def fit(points: Sequence[Point], start: Engine, sweeps: int = 3) -> Engine:
-    """Coordinate descent on the loss: each factor up and down, by smaller and smaller steps."""
-    best, least = start, loss(points, start)
-    for sweep in range(sweeps):
-        step = log(1.5) / 2**sweep
-        for name in FITTED:
-            for direction in (step, -step):
-                tried = _moved(best, name, direction)
-                while tried != best and (found := loss(points, tried)) < least:
-                    best, least = tried, found
-                    tried = _moved(best, name, direction)
-    return best
-
-
-def _moved(engine: Engine, name: str, step: float) -> Engine:
-    value = asdict(engine.efficiency)[name] * exp(step)
-    if name in SHARES:
-        value = min(1.0, value)
-    return replace(engine, efficiency=replace(engine.efficiency, **{name: value}))
-
-
-def loss(points: Sequence[Point], engine: Engine) -> float:
-    """Mean absolute log ratio of TPOT, and half of that of TTFT."""
-    total = 0.0
-    for point in points:
-        said = predict(point, engine)
-        total += abs(log(said.tpot_s / point.tpot_s))
-        total += TTFT_WEIGHT * abs(log(said.ttft_s / point.ttft_s))
-    return total / len(points)
+    cost = DeviceRoofline(decoder, device, parallel, engine.efficiency)
+    return ClosedLoop(cost, load, front).run()

@@ -104,14 +104,17 @@ def replay(run: VllmRun, overhead_us: float) -> tuple[Outcome, dict[str, list[fl
 
 
 def _scenario(run: VllmRun, trace: Path, overhead_us: float) -> Scenario:
-    worker = {
+    worker: dict[str, int | float] = {
         "batched_tokens_max": run.batched_tokens_max,
         "prefill_chunk_tokens": run.batched_tokens_max,
         "sequences_max": run.sequences_max,
         "queue_len_max": len(run.requests),
         "watermark_blocks": 0,
     }
-    cluster = {"queue_len_max": 2 * len(run.requests), "queue_ns_max": LONG_NS}
+    cluster: dict[str, int | float] = {
+        "queue_len_max": 2 * len(run.requests),
+        "queue_ns_max": LONG_NS,
+    }
     return Scenario(
         model=ModelSpec(),  # Llama-3.1-8B
         hardware={

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from calm_worlds import calm_world
-from sim_worlds import EXAMPLES, poisson, scenario, world_of
+from sim_worlds import EXAMPLES, poisson, pool, scenario, world_of
 from splitweave.sim.metrics import measure
 from splitweave.sim.results.records import MoveTally
 from splitweave.sim.run import Outcome, simulate
@@ -69,6 +69,21 @@ def test_an_example_in_jumps_is_the_same(name: str) -> None:
     given = load_scenario(EXAMPLES / name)
     if getattr(given.workload, "requests", None):
         given = replace(given, workload=replace(given.workload, requests=60))
+    assert told_apart(given) == []
+
+
+@pytest.mark.parametrize(
+    ("seed", "blocks", "rate_per_s", "prompt"), [(27, 90, 8.0, 100), (32, 40, 4.0, 40)]
+)
+def test_a_request_that_has_just_begun_in_a_full_memory_is_planned_for(
+    seed: int, blocks: int, rate_per_s: float, prompt: int
+) -> None:
+    given = scenario(
+        seed=seed,
+        workload=poisson(rate_per_s, 40, prompt, 150),
+        pools=[pool("p", "prefill", count=2), pool("d", "decode", blocks=blocks)],
+        limits={"worker": {"watermark_blocks": 0}},
+    )
     assert told_apart(given) == []
 
 

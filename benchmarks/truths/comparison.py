@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from rich.table import Table
 
@@ -42,14 +42,14 @@ def compare(
     simulated: Mapping[str, Sequence[float]],
     bounds: Mapping[str, float],
 ) -> list[Line]:
-    """Every statistic of every metric. `bounds`: by "metric statistic", else by metric."""
+    """Every statistic of every metric. `bounds`: by "metric statistic", by metric, or none."""
     lines = []
     for metric in recorded:
         ours, theirs = statistics(simulated[metric]), statistics(recorded[metric])
         lines += [
             Line(
                 metric=metric, statistic=name, recorded=theirs[name], simulated=ours[name],
-                bound=bounds.get(f"{metric} {name}", bounds[metric]),
+                bound=bounds.get(f"{metric} {name}", bounds.get(metric, inf)),
             )
             for name in STATISTICS
         ]  # fmt: skip
@@ -64,6 +64,12 @@ def table(title: str, lines: Sequence[Line]) -> Table:
     for line in lines:
         drawn.add_row(
             line.metric, line.statistic, f"{line.recorded:.4f}", f"{line.simulated:.4f}",
-            f"{line.error:+.1%}", f"{line.bound:.1%}", "ok" if line.holds else "MISSED",
+            f"{line.error:+.1%}", *_judged(line),
         )  # fmt: skip
     return drawn
+
+
+def _judged(line: Line) -> tuple[str, str]:
+    if line.bound == inf:
+        return "", ""
+    return f"{line.bound:.1%}", "ok" if line.holds else "MISSED"

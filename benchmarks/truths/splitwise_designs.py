@@ -150,9 +150,11 @@ class Search:
     most: float = 250.0
     step: float = 2.5
 
-    def capacity(self, design: Design, replay: Replay, tick: Callable[[], None]) -> Capacity:
-        """Of one cluster. `tick` is called after each run."""
-        low, high, broken = 0.0, self.most, "nothing"
+    def capacity(
+        self, design: Design, replay: Replay, tick: Callable[[], None], most: float | None = None
+    ) -> Capacity:
+        """Of one cluster, looked for below `most`. `tick` is called after each run."""
+        low, high, broken = 0.0, most or self.most, "nothing"
         while high - low > self.step:
             rate = max(self.least, (low + high) / 2)
             trace = self.lengths.trace(rate, self.seconds, self.seed)

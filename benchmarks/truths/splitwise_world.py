@@ -12,6 +12,7 @@ layer while the prompt is computed; a decode worker is told of a request by lett
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -90,7 +91,7 @@ class TheirChoice(CoreBuilder):
 def replay(
     trace: Trace, pools: Sequence[Pool], *, theirs: bool, progress: Progress | None = None
 ) -> Series:
-    """TTFT, TBT and E2E of every request, in the trace's order."""
+    """TTFT, TBT and E2E of every request, in the trace's order; endless for one turned away."""
     with TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "trace.csv").write_text(_trace_text(trace))
@@ -99,9 +100,12 @@ def replay(
         outcome = simulate(scenario, builder=builder, progress=progress)
     rows = [row for _, row in outcome.world.clients.records.by_arrival()]
     return {
-        "TTFT": [row.ttft_s for row in rows],
-        "TBT": [(row.e2e_s - row.ttft_s) / row.output_tokens for row in rows],
-        "E2E": [row.e2e_s for row in rows],
+        "TTFT": [row.ttft_s if row.output_tokens else inf for row in rows],
+        "TBT": [
+            (row.e2e_s - row.ttft_s) / row.output_tokens if row.output_tokens else inf
+            for row in rows
+        ],
+        "E2E": [row.e2e_s if row.output_tokens else inf for row in rows],
     }
 
 

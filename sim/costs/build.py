@@ -6,6 +6,7 @@ from ...proto.batch import Batch, Chunk, Draw
 from ...proto.ids import BlockId, RequestId
 from ...proto.requests import SamplingParams
 from ...proto.views import Speed
+from .aic import tabulated
 from .catalogue import CATALOGUE, Device, load_catalogue
 from .device import DeviceRoofline
 from .errors import CostError
@@ -16,11 +17,11 @@ from .parallel import Parallel
 from .plain import Affine, Hardware, Roofline
 from .power import Capped, Power, power_of
 from .protocol import CostModel
-from .specs import AffineSpec, DeviceSpec, LayersSpec, ModelSpec, RooflineSpec, TableSpec
+from .specs import AffineSpec, AicSpec, DeviceSpec, LayersSpec, ModelSpec, RooflineSpec, TableSpec
 from .table import MeasuredTable
 
 PROBE_TOKENS = 512
-Spec = RooflineSpec | AffineSpec | DeviceSpec | TableSpec | LayersSpec
+Spec = RooflineSpec | AffineSpec | DeviceSpec | TableSpec | LayersSpec | AicSpec
 
 
 def cost_model(spec: Spec, model: ModelSpec) -> CostModel:
@@ -48,7 +49,7 @@ def derived_blocks(spec: Spec, model: ModelSpec, block_tokens: int) -> Blocks | 
     if device is None:
         return None
     assert not isinstance(spec, RooflineSpec | AffineSpec), "they name no device"
-    ep = spec.ep if isinstance(spec, DeviceSpec) else 1
+    ep = spec.ep if isinstance(spec, DeviceSpec | AicSpec) else 1
     return derive_blocks(model.decoder(), device, Parallel(tp=spec.tp, ep=ep), block_tokens)
 
 
@@ -71,6 +72,8 @@ def _uncapped(spec: Spec, model: ModelSpec) -> CostModel:
             return DeviceRoofline(model.decoder(), device, parallel, spec.efficiency)
         case TableSpec():
             return MeasuredTable(Path(spec.path), Beyond(spec.beyond), spec.overhead_us)
+        case AicSpec():
+            return MeasuredTable(tabulated(spec), Beyond(spec.beyond), spec.overhead_us)
         case LayersSpec():
             host = HostTime(iteration_us=spec.overhead_us, request_us=spec.request_us)
             skew = "skew.csv" if spec.skew else None
@@ -90,13 +93,13 @@ def _roofline(spec: RooflineSpec, model: ModelSpec) -> Roofline:
     return Roofline(model.shape(), hardware)
 
 
-def _device(spec: DeviceSpec | TableSpec | LayersSpec) -> Device | None:
+def _device(spec: DeviceSpec | TableSpec | LayersSpec | AicSpec) -> Device | None:
     if spec.device is None:
         return None
     return load_catalogue(_catalogue(spec)).device(spec.device)
 
 
-def _catalogue(spec: DeviceSpec | TableSpec | LayersSpec) -> Path:
+def _catalogue(spec: DeviceSpec | TableSpec | LayersSpec | AicSpec) -> Path:
     return CATALOGUE if spec.catalogue is None else Path(spec.catalogue)
 
 

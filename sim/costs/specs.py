@@ -115,6 +115,35 @@ class TableSpec:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class AicSpec:
+    """Operators measured on silicon (extra `aic`), tabulated once. `device`: for power, memory.
+
+    `model`, `system`, `engine`, `version`, and the modes are in the package's own words.
+    """
+
+    kind: Literal["aic"]
+    model: str = Field(min_length=1)  # "Qwen/Qwen3-32B", or a folder with a config.json
+    system: str = Field(min_length=1)  # "h100_sxm", "h200_sxm", "a100_sxm", "l40s", …
+    engine: Literal["trtllm", "vllm", "sglang"]
+    version: str | None = None  # of the engine; None: the newest that was measured
+    gemm: str | None = None  # "fp8", "bfloat16", …; None: as the model's config says
+    kv: str | None = None
+    fmha: str | None = None
+    beyond: Literal["extend", "refuse"] = "extend"
+    overhead_us: float = Field(default=1000.0, ge=0)  # host time, which operators lack
+    cache: str | None = None  # a folder; None: ~/.cache/splitweave/aic
+    device: str | None = None
+    catalogue: str | None = None
+    tp: Positive = 1
+    ep: Positive = 1
+    power_cap_w: Watts | None = None
+
+    def __post_init__(self) -> None:
+        if self.tp % self.ep:
+            raise ValueError(f"ep ({self.ep}) must divide tp ({self.tp})")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LayersSpec:
     """A folder of layer profiles. `device` is for power and memory only."""
 
@@ -131,5 +160,6 @@ class LayersSpec:
 
 
 Hardware = Annotated[
-    RooflineSpec | AffineSpec | DeviceSpec | TableSpec | LayersSpec, Field(discriminator="kind")
+    RooflineSpec | AffineSpec | DeviceSpec | TableSpec | LayersSpec | AicSpec,
+    Field(discriminator="kind"),
 ]

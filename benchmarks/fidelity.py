@@ -3,7 +3,8 @@
     vllm       two recorded vLLM runs, replayed on one mixed worker; --pictures FOLDER draws
                every request, recorded against simulated
     silicon    measured points of dense models on H100 and H200, by the device roofline; --fit
-               finds the factors again, on half of the groups (minutes), and judges on the other
+               finds the factors again, on half of the groups (minutes), and judges on the other;
+               --operators predicts them by measured operators as well
     splitwise  what splitwise-sim answers on two clusters: its rules over our queue, our cores
                with its lookups, and both with right lookups (--requests: the first so many)
 
@@ -57,7 +58,8 @@ def vllm(data: Path, options: argparse.Namespace, console: Console) -> dict[str,
 
 def silicon(data: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Per engine, the half that was fitted and the half that was held back."""
-    return check_silicon(data / "silicon" / "sample.csv", console, anew=options.fit)
+    path = data / "silicon" / "sample.csv"
+    return check_silicon(path, console, anew=options.fit, operators_too=options.operators)
 
 
 def splitwise(data: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -76,6 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=sorted(CHECKS), default=sorted(CHECKS))
     parser.add_argument("--requests", type=int, default=0, help="of the splitwise trace; 0: all")
     parser.add_argument("--fit", action="store_true", help="fit the silicon factors again")
+    parser.add_argument(
+        "--operators", action="store_true",
+        help="the silicon points by measured operators too (needs the extra aic)",
+    )  # fmt: skip
     parser.add_argument("--pictures", type=Path, help="draw the vLLM runs into this folder")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(

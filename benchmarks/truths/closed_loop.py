@@ -18,9 +18,15 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil
 from statistics import mean
+from typing import Protocol
 
-from splitweave.sim.costs.device import DeviceRoofline
 from splitweave.sim.costs.work import Prefill, Work
+
+
+class Cost(Protocol):
+    """What an iteration takes."""
+
+    def work_ns(self, work: Work) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ class Latency:
 class ClosedLoop:
     """One run; every request reserves the KV of its whole length when it is admitted."""
 
-    def __init__(self, cost: DeviceRoofline, load: Load, front: Front | None = None) -> None:
+    def __init__(self, cost: Cost, load: Load, front: Front | None = None) -> None:
         self._cost, self._load = cost, load
         self._front = front or Front()
         self._now_s = 0.0

@@ -1,6 +1,6 @@
 """Finds an engine's factors from measured points, and says how far predictions are off."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import exp, log
@@ -8,6 +8,7 @@ from statistics import median
 
 from splitweave.sim.costs.efficiency import Efficiency
 
+from .closed_loop import Cost
 from .silicon import Engine, Point, predict
 
 FACTORS = ("gemm", "attention", "weights", "kv", "link", "layer_us", "host_us", "request_us")
@@ -39,9 +40,11 @@ class Errors:
     tpot: float
 
 
-def errors(points: Sequence[Point], engine: Engine) -> Errors:
-    """How far predictions are off."""
-    said = [predict(point, engine) for point in points]
+def errors(
+    points: Sequence[Point], engine: Engine, cost_of: Callable[[Point], Cost] | None = None
+) -> Errors:
+    """How far predictions are off: the roofline's, or those of another cost."""
+    said = [predict(point, engine, cost_of and cost_of(point)) for point in points]
     pairs = list(zip(points, said, strict=True))
     return Errors(
         points=len(points),

@@ -19,7 +19,7 @@ from splitweave.sim.costs.efficiency import Efficiency
 from splitweave.sim.costs.memory import derive_blocks
 from splitweave.sim.costs.parallel import Parallel
 
-from .closed_loop import ClosedLoop, Front, Latency, Load
+from .closed_loop import ClosedLoop, Cost, Front, Latency, Load
 
 QWEN3_32B = Decoder(
     layers=64, hidden=5120, heads=64, kv_heads=8, head_dim=128, ffn=25600, vocab=151936,
@@ -122,8 +122,8 @@ class Engine:
     rounds: int = 10
 
 
-def predict(point: Point, engine: Engine) -> Latency:
-    """What the roofline says of a point."""
+def predict(point: Point, engine: Engine, cost: Cost | None = None) -> Latency:
+    """What the roofline says of a point, or what another cost does."""
     decoder = MODELS[point.model]
     if point.fp8:
         decoder = replace(decoder, linear_bytes=1.0, kv_bytes=engine.fp8_kv_bytes)
@@ -143,5 +143,5 @@ def predict(point: Point, engine: Engine) -> Latency:
         ahead=engine.ahead,
         warm=engine.warm,
     )
-    cost = DeviceRoofline(decoder, device, parallel, engine.efficiency)
-    return ClosedLoop(cost, load, front).run()
+    roofline = DeviceRoofline(decoder, device, parallel, engine.efficiency)
+    return ClosedLoop(cost or roofline, load, front).run()

@@ -1,6 +1,6 @@
 """The silicon points, engine by engine: fitted half, held-back half, and what fits nowhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from splitweave.sim.costs.efficiency import Efficiency
 
+from .closed_loop import Cost
 from .fitting import choices, errors, settle
+from .operators import host_time, operators
 from .silicon import SYSTEMS, Engine, Point, halves, read_points, within_reach
 from .split_point import predict_split, read_split_points
 
@@ -30,7 +32,9 @@ ENGINES = {
 }  # fmt: skip
 
 
-def check_silicon(path: Path, console: Console, *, anew: bool) -> dict[str, Any]:
+def check_silicon(
+    path: Path, console: Console, *, anew: bool, operators_too: bool
+) -> dict[str, Any]:
     """Prints the table, and what each engine's factors are. `anew`: finds them again."""
     points, beyond = within_reach(read_points(path))
     drawn = Table(
@@ -48,6 +52,11 @@ def check_silicon(path: Path, console: Console, *, anew: bool) -> dict[str, Any]
         parts = {"fitted": fitted, "held back": held, "cached?": _of(beyond, name)}
         for half, chosen in parts.items():
             _rows(drawn, found, engine, (name, half, chosen))
+        if operators_too:
+            host_us = host_time(fitted, engine)
+            for half, chosen in (("fitted", fitted), ("held back", held)):
+                of = (f"{name}, operators + {host_us:g} us", half, chosen)
+                _rows(drawn, found, engine, of, operators(host_us))
         found[name] = asdict(engine)
         console.print(f"{name}: {engine}\n", markup=False, highlight=False)
     _split(drawn, found, path)
@@ -68,13 +77,17 @@ def _of(points: Sequence[Point], engine: str) -> list[Point]:
 
 
 def _rows(
-    drawn: Table, found: dict[str, Any], engine: Engine, which: tuple[str, str, list[Point]]
+    drawn: Table,
+    found: dict[str, Any],
+    engine: Engine,
+    which: tuple[str, str, list[Point]],
+    cost_of: Callable[[Point], Cost] | None = None,
 ) -> None:
     name, half, chosen = which
     for system, device in SYSTEMS.items():
         here = [point for point in chosen if point.system == system]
         if here:
-            off = errors(here, engine)
+            off = errors(here, engine, cost_of)
             found[f"{name}, {device}, aggregated, {half}"] = asdict(off)
             cells = (str(off.points), f"{off.ttft:.1%}", f"{off.tpot:.1%}")
             drawn.add_row(name, device, "aggregated", half, *cells)

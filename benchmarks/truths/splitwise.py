@@ -24,6 +24,7 @@ from .splitwise_machine import Job
 MIXED = 1.1
 BLOOM = "bloom-176b"
 BATCH_CONTEXT = 512 + 128 / 2  # at which batches were measured
+PARTS_BEFORE = (1024.0, 2048.0, 4096.0, 6144.0, 8192.0, 12_288.0)
 Row = tuple[float, float, float, float, float]
 Series = dict[str, list[float]]
 Trace = list[tuple[float, int, int]]
@@ -171,10 +172,18 @@ def table_text(rows: Sequence[Row]) -> str:
 
 
 def _prompt_rows(folder: Path, hardware: str) -> list[Row]:
-    """Prompts by tokens, and mixed rows by which the table finds its factor."""
+    """Prompts by tokens, and mixed rows by which the table finds its factor.
+
+    A later part of a prompt takes what the prompt takes longer with it, so that parts add up.
+    """
     line = line_of(folder, hardware, "prompt_time")
     tokens = sorted({row["prompt_size"] * row["batch_size"] for row in measured(folder, hardware)})
     rows = [(x, 0.0, 0.0, 0.0, line.at(x) * 1e6) for x in (1.0, *tokens)]
+    rows += [
+        (x, before, 0.0, 0.0, (line.at(before + x) - line.at(before)) * 1e6)
+        for before in PARTS_BEFORE
+        for x in (1.0, *tokens)
+    ]
     mixed = [(x - 1, 0.0, 1.0, 1.0, line.at(x) * 1e6 * MIXED) for x in tokens]
     return [*rows, *mixed]
 

@@ -24,6 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from splitweave.benchmarks.truths.comparison import Line, statistics
 from splitweave.client import AsyncClient
 from splitweave.cluster.live.cluster import LiveCluster
 from splitweave.cluster.live.config import ClusterConfig, PoolConfig
@@ -36,7 +37,6 @@ from splitweave.sim.run import simulate
 from splitweave.sim.scenario import Scenario
 from splitweave.sim.workloads.source import Source
 from splitweave.sim.workloads.specs import TraceSpec
-from truths.comparison import Line, statistics
 
 TRACE = "azure/AzureLLMInferenceTrace_conv.csv"
 CONTEXT = 2048
@@ -202,9 +202,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     console, seconds = Console(), given.minutes * 60
-    table = given.profile or profiled(console, Path("live_profile.csv"))
+    table = (given.profile or profiled(console, Path("live_profile.csv"))).resolve()
     asks = asks_of(given.data, given.rate, given.shrink, seconds)
-    trace = Path("live_trace.jsonl")
+    trace = Path("live_trace.jsonl").resolve()
     trace.write_text("".join(json.dumps(asdict(ask)) + "\n" for ask in asks))
     simulation = simulated(scenario_of(trace, table, given.hop_us), given.hop_us)
     with console.status("starting 1P1D"):

@@ -33,7 +33,7 @@ COMMON = Given(
 )
 PLANS = {
     "conversation": replace(COMMON, trace="AzureLLMInferenceTrace_conv.csv", rate=20.0),
-    "code": replace(COMMON, trace="AzureLLMInferenceTrace_code.csv", rate=10.0),
+    "code": replace(COMMON, trace="AzureLLMInferenceTrace_code.csv", rate=5.0),
 }
 console = Console(width=160)
 

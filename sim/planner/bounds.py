@@ -8,6 +8,9 @@ any window of time, what must be done within it fits into its worker-seconds:
         less the dearest that may be missed           <=  workers x length of the window
 
 A request is due TTFT + TPOT x (its tokens - 1) after it arrived, its prefill TTFT after.
+Bursts share the misses: with the load cut into runs of so many requests, each run's prefills
+leave out as many of its dearest as must be for the rest to fit, and all runs together leave
+out no more than may be missed.
 A prefill worker may decode what finds no room among the decode workers, so a prefill
 pool's time that its prefills leave counts for decodes too.
 """
@@ -32,6 +35,9 @@ from .machines import WorkerType
 from .question import Question
 
 Bools = NDArray[np.bool_]
+Window = tuple[float, float]  # seconds
+RUNS = (8, 16, 32, 64, 128, 256)  # requests: bursts of these lengths are seen
+RUN_WORKERS_MAX = 4096
 GRID = 16  # windows begin at so many arrivals, and end at twice as many deadlines
 TOLERANCE = 1e-6  # of rounding: costs are whole nanoseconds
 
@@ -46,9 +52,12 @@ class Bounds:
         slo = question.slo
         self._due_prefill = requests.at_s + slo.ttft_s
         self._due = self._due_prefill + slo.tpot_s * requests.decodes
-        self._begins, self._ends = _windows(requests.at_s, self._due_prefill, self._due)
+        windows = _windows(requests.at_s, self._due_prefill, self._due)
+        self._begins = np.array([begin for begin, _ in windows])
+        self._ends = np.array([end for _, end in windows])
         self._floors: dict[tuple[str, Role], Floor] = {}
         self._needs: dict[tuple[str, Role, bool], Floats] = {}
+        self._runs: dict[tuple[str, bool], float] = {}
 
     def certain_misses(self, shape: Shape) -> int:
         """Requests that idle workers of that shape serve too late."""
@@ -83,9 +92,39 @@ class Bounds:
         if not shape.disaggregated:
             kind = shape.types[0]
             needs = [self._need(kind, role, mixed=True) for role in (Role.MIXED, Role.PREFILL)]
-            return (max(map(self._workers, needs)),)
-        pools = zip(shape.types, shape.roles, strict=True)
-        return tuple(self._workers(self._need(kind, role)) for kind, role in pools)
+            return (max(*map(self._workers, needs), self._by_runs(kind, mixed=True)),)
+        first, second = shape.types
+        prefills = self._workers(self._need(first, Role.PREFILL))
+        decodes = self._workers(self._need(second, Role.DECODE))
+        return max(prefills, self._by_runs(first, mixed=False)), decodes
+
+    def _by_runs(self, kind: WorkerType, *, mixed: bool) -> float:
+        """Workers that bursts of prefills need."""
+        key = (kind.name, mixed)
+        if key not in self._runs:
+            pool = Role.MIXED if mixed else Role.PREFILL
+            budgets = self._question.budgets(kind, pool)
+            work = self._seconds(self._floor(kind, pool), budgets, Role.PREFILL)
+            self._runs[key] = self._bursts(work)
+        return self._runs[key]
+
+    def _bursts(self, work: Floats) -> float:
+        workers = 1
+        for run in RUNS:
+            starts = np.arange(0, len(work), run)
+            ends = np.minimum(starts + run, len(work)) - 1
+            at_s = self._requests.at_s
+            lengths = (at_s[ends] - at_s[starts] + self._slo.ttft_s) * (1 + TOLERANCE)
+            padded = np.zeros(len(starts) * run)
+            padded[: len(work)] = work
+            dearest = -np.sort(-padded.reshape(-1, run), axis=1)
+            left = dearest[:, ::-1].cumsum(axis=1)[:, ::-1]  # [run, left out before]: what remains
+            while (
+                workers < RUN_WORKERS_MAX
+                and (left > workers * lengths[:, None]).sum() > self._misses_max
+            ):
+                workers += 1
+        return float(workers) if workers > 1 else 0.0
 
     def _workers(self, need_s: Floats) -> float:
         return float((need_s / self._lengths).max(initial=0.0))
@@ -94,7 +133,7 @@ class Bounds:
         """Which counts of decode workers may do beside so many prefill workers."""
         first, second = shape.types
         left_s = prefills * self._lengths * (1 + TOLERANCE) - self._need(first, Role.PREFILL)
-        if (left_s < 0).any():
+        if (left_s < 0).any() or prefills < self._by_runs(first, mixed=False):
             return np.zeros(most, dtype=bool)
         there_s, here_s = self._need(first, Role.DECODE), self._need(second, Role.DECODE)
         taken = np.minimum(1.0, left_s / np.maximum(there_s, TOLERANCE))
@@ -104,7 +143,8 @@ class Bounds:
 
     @property
     def _lengths(self) -> Floats:
-        return self._ends - self._begins
+        lengths: Floats = self._ends - self._begins
+        return lengths
 
     def _floor(self, kind: WorkerType, role: Role) -> Floor:
         mixed = role is Role.MIXED
@@ -123,18 +163,19 @@ class Bounds:
         if key not in self._needs:
             pool = Role.MIXED if mixed else role
             floor, budgets = self._floor(kind, pool), self._question.budgets(kind, pool)
-            self._needs[key] = self._work(floor, budgets, role)
+            due = self._due_prefill if role is Role.PREFILL else self._due
+            self._needs[key] = self._within(self._seconds(floor, budgets, role), due)
         return self._needs[key]
 
-    def _work(self, floor: Floor, budgets: Budgets, role: Role) -> Floats:
+    def _seconds(self, floor: Floor, budgets: Budgets, role: Role) -> Floats:
+        """Of each request."""
         requests = self._requests
         if role is Role.PREFILL:
             work = prefill_s(floor, requests, budgets)
-            work = np.where(requests.fresh <= budgets.in_place_tokens_max, 0.0, work)
-            return self._within(work, self._due_prefill)
+            return np.where(requests.fresh <= budgets.in_place_tokens_max, 0.0, work)
         if role is Role.DECODE:
-            return self._within(decode_s(floor, requests, budgets, self._slo), self._due)
-        return self._within(mixed_s(floor, requests, budgets, self._slo), self._due)
+            return decode_s(floor, requests, budgets, self._slo)
+        return mixed_s(floor, requests, budgets, self._slo)
 
     def _within(self, work: Floats, due: Floats) -> Floats:
         """Of each window: the work that must be done in it, less the dearest misses."""
@@ -145,9 +186,9 @@ class Bounds:
         return np.asarray(counted @ work)
 
 
-def _windows(at_s: Floats, *dues: Floats) -> tuple[Floats, Floats]:
+def _windows(at_s: Floats, *dues: Floats) -> list[Window]:
+    """From some arrivals to some deadlines."""
     places = np.unique(np.linspace(0, len(at_s) - 1, GRID).astype(int))
     begins = np.sort(at_s)[places]
     ends = np.unique(np.concatenate([np.sort(due)[places] for due in dues]))
-    pairs = [(begin, end) for begin in np.unique(begins) for end in ends if end > begin]
-    return np.array([begin for begin, _ in pairs]), np.array([end for _, end in pairs])
+    return [(begin, end) for begin in np.unique(begins) for end in ends if end > begin]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from .drafts import Ask, Plan
 from .findings import as_json
 from .machines import TP_SIZES, Offer
 from .models import model_of
+from .page import page_of
 from .plan import make_plan
 from .question import Question
 from .report import best_line, report
@@ -107,7 +109,7 @@ def run(given: Given) -> int:
 
 
 def write(plan: Plan, folder: Path, model: str) -> list[Path]:
-    """cluster.toml, values.yaml and plan.json of the best fleet. Raises OSError."""
+    """cluster.toml, values.yaml, plan.json and, with plotly, plan.html. Raises OSError."""
     best = plan.best
     assert best is not None, "nothing was found"
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +119,8 @@ def write(plan: Plan, folder: Path, model: str) -> list[Path]:
         "values.yaml": values_yaml(helm_values(plan, best, path)),
         "plan.json": json.dumps(as_json(plan), indent=2) + "\n",
     }
+    if find_spec("plotly") is not None:  # of the extra [report]
+        texts["plan.html"] = page_of(plan)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]

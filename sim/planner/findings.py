@@ -7,7 +7,7 @@ from .drafts import Plan, Tried, Weakness
 from .slo import Slo
 from .trial import Verdict
 
-BUSY = 0.9  # above it a pool has no time to spare
+FULL = 0.95  # of a pool's KV blocks: above it nothing more is placed there
 
 
 def binding(plan: Plan) -> list[str]:
@@ -21,8 +21,13 @@ def binding(plan: Plan) -> list[str]:
         verdict = strain.tried.verdict
         held = "the SLO still holds" if verdict.met else _why(verdict, slo)
         lines.append(f"{strain.name}: {held}")
-    pools = zip(best.fleet.shape.roles, best.verdict.busy, strict=True)
-    lines += [f"{role} workers compute {busy:.0%} of the time" for role, busy in pools]
+    verdict = best.verdict
+    pools = zip(best.fleet.shape.roles, verdict.busy, verdict.full, strict=True)
+    for role, busy, full in pools:
+        lines.append(
+            f"{role} workers compute {busy:.0%} of the time; at most {full:.0%} of their KV blocks "
+            "were in use"
+        )
     return lines
 
 
@@ -111,9 +116,23 @@ def _why(verdict: Verdict, slo: Slo) -> str:
         return f"{verdict.refused} requests were refused: queues are full"
     if verdict.late_first >= verdict.late_rest:
         at = f"p{slo.percent:g} {verdict.ttft_s or 0:.2f} s"
-        return f"TTFT is missed ({at}): requests queue for prefill"
+        return f"TTFT is missed ({at}): {_waits(verdict)}"
     at = f"p{slo.percent:g} {(verdict.tpot_s or 0) * 1e3:.0f} ms"
     return f"TPOT is missed ({at}): batches are too large for the bound"
+
+
+def _waits(verdict: Verdict) -> str:
+    """What late first tokens waited for most."""
+    shares = (verdict.placing_s, verdict.queueing_s, verdict.computing_s)
+    most = shares.index(max(shares))
+    seconds = f"{shares[most]:.1f} s on average"
+    if most == 2:
+        return f"prefill itself takes {seconds}"
+    if most == 1:
+        return f"requests queue {seconds} where they are prefilled"
+    if max(verdict.full, default=0.0) >= FULL:
+        return f"no worker has KV blocks left, and requests wait {seconds} to be placed"
+    return f"every worker's queue is full, and requests wait {seconds} to be placed"
 
 
 def _beats(one: Tried, other: Tried) -> bool:

@@ -8,6 +8,7 @@ from .drafts import Plan, Tried
 from .findings import binding, front, strained
 
 FRONT_MAX = 12
+COLUMNS = ("fleet", "GPUs", "$/h", "kW", "rate", "within SLO", "TTFT s", "TPOT ms")
 
 
 def report(plan: Plan) -> Group:
@@ -48,6 +49,40 @@ def best_line(plan: Plan) -> str:
     return f"{fleet.name}: {fleet.dollars_per_hour:.2f} $/h, {fleet.watts / 1e3:.1f} kW"
 
 
+def answers(plan: Plan) -> list[tuple[str, ...]]:
+    """A row for the cheapest, one for the budget's best."""
+    rows = []
+    if plan.cheapest is not None:
+        sure = "cheapest" if plan.proven else "cheapest found"
+        rows.append((sure, *row_of(plan.cheapest)))
+    if plan.for_budget is not None:
+        budget = plan.ask.budget
+        assert budget is not None, "a fleet for a budget comes of one"
+        rows.append((f"for {budget.value:g} {budget.unit}", *row_of(plan.for_budget)))
+    return rows
+
+
+def strain_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """What was changed, the fleet, the outcome."""
+    slo = plan.ask.question.slo
+    return [(s.name, s.tried.fleet.name, strained(s, slo)) for s in plan.strains]
+
+
+def row_of(one: Tried) -> tuple[str, ...]:
+    """A fleet and its run, in the order of COLUMNS."""
+    fleet, verdict = one.fleet, one.verdict
+    return (
+        fleet.name,
+        str(fleet.gpus),
+        f"{fleet.dollars_per_hour:.2f}",
+        f"{fleet.watts / 1e3:.1f}",
+        f"{one.factor:.2f} ×",
+        f"{verdict.attainment:.1%}",
+        "–" if verdict.ttft_s is None else f"{verdict.ttft_s:.2f}",
+        "–" if verdict.tpot_s is None else f"{verdict.tpot_s * 1e3:.0f}",
+    )
+
+
 def _answers(plan: Plan) -> Table:
     slo, load = plan.ask.question.slo, plan.ask.tried(1.0).load
     table = Table(
@@ -55,17 +90,8 @@ def _answers(plan: Plan) -> Table:
         caption=f"SLO: TTFT ≤ {slo.ttft_s:g} s, TPOT ≤ {slo.tpot_s * 1e3:g} ms for {slo.percent:g} "
         "% of the requests.\nkW: the GPUs' power limits. TTFT and TPOT at the same percentile.",
     )
-    for name in ("", "fleet"):
-        table.add_column(name)
-    for name in ("GPUs", "$/h", "kW", "rate", "within SLO", "TTFT s", "TPOT ms"):
-        table.add_column(name, justify="right")
-    sure = "cheapest" if plan.proven else "cheapest found"
-    if plan.cheapest is not None:
-        table.add_row(sure, *_cells(plan.cheapest))
-    if plan.for_budget is not None:
-        budget = plan.ask.budget
-        assert budget is not None, "a fleet for a budget comes of one"
-        table.add_row(f"for {budget.value:g} {budget.unit}", *_cells(plan.for_budget))
+    table.add_column("")
+    _fill(table, answers(plan))
     return table
 
 
@@ -74,35 +100,21 @@ def _front(points: list[Tried]) -> Table:
         title="Pareto front of the fleets tried at this rate",
         caption="No other one of them is better in dollars, watts and requests within the SLO.",
     )
-    table.add_column("fleet")
-    for name in ("GPUs", "$/h", "kW", "rate", "within SLO", "TTFT s", "TPOT ms"):
-        table.add_column(name, justify="right")
-    for one in points[:FRONT_MAX]:
-        table.add_row(*_cells(one))
+    _fill(table, [row_of(one) for one in points[:FRONT_MAX]])
     return table
+
+
+def _fill(table: Table, rows: list[tuple[str, ...]]) -> None:
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "fleet" else "right")
+    for row in rows:
+        table.add_row(*row)
 
 
 def _strains(plan: Plan) -> Table:
     table = Table(title="How it degrades")
     for name in ("", "fleet", "outcome"):
         table.add_column(name)
-    for strain in plan.strains:
-        fleet = strain.tried.fleet.name
-        table.add_row(strain.name, fleet, strained(strain, plan.ask.question.slo))
+    for row in strain_rows(plan):
+        table.add_row(*row)
     return table
-
-
-def _cells(one: Tried) -> list[str]:
-    fleet, verdict = one.fleet, one.verdict
-    first = "–" if verdict.ttft_s is None else f"{verdict.ttft_s:.2f}"
-    rest = "–" if verdict.tpot_s is None else f"{verdict.tpot_s * 1e3:.0f}"
-    return [
-        fleet.name,
-        str(fleet.gpus),
-        f"{fleet.dollars_per_hour:.2f}",
-        f"{fleet.watts / 1e3:.1f}",
-        f"{one.factor:.2f} ×",
-        f"{verdict.attainment:.1%}",
-        first,
-        rest,
-    ]

@@ -20,20 +20,24 @@ from ..scenario import LimitsSpec, PoolSpec, Scenario, SloSpec
 from ..workloads.specs import PoissonSpec
 from ..world import Watching, World, queue_world
 from .fleet import Fleet
-from .misses import Misses
+from .misses import Memory, Misses, stages_s
 from .question import Question
 
 # Of one chunk's KV in a handoff, instead of one per layer: a tenth of the events, and of the
 # time that the whole of it takes on the link an eighth is not hidden.
 COPIES = 8
+END_WITHIN_S = 120.0  # after the last arrival; then a fleet is too far behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a run came to. Times are at the SLO's percentile, of the requests that ended.
 
-    `late_first`, `late_rest`: requests beyond the bound of TTFT, of TPOT; `busy`: share of
-    the time that each pool's engines computed. `stopped`: it was certain to fail, and ended.
+    `late_first`, `late_rest`: requests beyond the bound of TTFT, of TPOT. Of the former,
+    mean seconds: `placing_s` until a worker was given them, `queueing_s` there until they
+    were computed, `computing_s` until the first token was. `busy`: share of the time that
+    each pool's engines computed; `full`: the most of its KV blocks that were in use.
+    `stopped`: it was certain to fail, and ended.
     """
 
     met: bool
@@ -46,7 +50,11 @@ class Verdict:
     tpot_s: float | None
     goodput_per_s: float
     span_s: float
+    placing_s: float
+    queueing_s: float
+    computing_s: float
     busy: tuple[float, ...]
+    full: tuple[float, ...]
     stopped: bool
 
     @property
@@ -76,6 +84,7 @@ def scenario_of(fleet: Fleet, question: Question) -> Scenario:
         ],
         workload=PoissonSpec(kind="poisson", rate_per_s=1.0, requests=1),  # the load comes beside
         slo=SloSpec(ttft_s=question.slo.ttft_s, tpot_s=question.slo.tpot_s),
+        end_within_s=END_WITHIN_S,
         limits=LimitsSpec(
             worker={
                 "batched_tokens_max": budgets.batched_tokens_max,
@@ -99,23 +108,29 @@ def judge(fleet: Fleet, question: Question, *, whole: bool = False) -> Verdict:
     queue = world.scheduler
     assert isinstance(queue, EventQueue), "a world of its own"
     run = Run(world, question.load)
-    misses = Misses(world, question.slo)
+    misses, memory = Misses(world, question.slo), Memory(world)
     most = question.slo.misses_max(question.load.requests)
     while not run.done and queue.now_ns < run.deadline_ns:
         queue.run_until(queue.now_ns + SLICE_NS)
+        memory.look()
         if not whole and misses.count(queue.now_ns) > most:
-            return _verdict(question, world, met=False, stopped=True)
+            return _verdict(question, world, memory, met=False, stopped=True)
+    if not run.done:  # hopeless, and too far behind to wait for its end
+        return _verdict(question, world, memory, met=False, stopped=True)
     run.judge_end()
     met = misses.count(queue.now_ns) <= most
-    return _verdict(question, world, met=met, stopped=False)
+    return _verdict(question, world, memory, met=met, stopped=False)
 
 
-def _verdict(question: Question, world: World, *, met: bool, stopped: bool) -> Verdict:
+def _verdict(
+    question: Question, world: World, memory: Memory, *, met: bool, stopped: bool
+) -> Verdict:
     slo, table = question.slo, Table(world.clients.records)
     misses = Misses(world, slo).count(world.scheduler.now_ns)
     firsts_s, rests_s = table.ttft_ns / NS_PER_S, table.tpot_ns / NS_PER_S
     ended, span_s = len(world.clients.records), table.span_s()
     good = int(table.meets(slo.ttft_s, slo.tpot_s).sum())
+    placing_s, queueing_s, computing_s = stages_s(table, slo.ttft_s)
     return Verdict(
         met=met,
         requests=question.load.requests,
@@ -127,7 +142,11 @@ def _verdict(question: Question, world: World, *, met: bool, stopped: bool) -> V
         tpot_s=_at(rests_s, slo.percent),
         goodput_per_s=good / span_s if span_s else 0.0,
         span_s=span_s,
+        placing_s=placing_s,
+        queueing_s=queueing_s,
+        computing_s=computing_s,
         busy=_busy(world, span_s),
+        full=memory.most,
         stopped=stopped,
     )
 

@@ -50,7 +50,7 @@ TriesMax = Annotated[int, typer.Option(help="Fleets simulated at most.", min=1)]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.", min=0)]
 Jobs = Annotated[int, typer.Option(help="Processes.", min=1, max=256)]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder for cluster.toml, values.yaml and plan.json.")
+    Path | None, typer.Option(help="Folder for cluster.toml, values.yaml, plan.json, plan.html.")
 ]
 PACKAGE = __name__.split(".", maxsplit=1)[0]
 

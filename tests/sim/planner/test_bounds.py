@@ -161,3 +161,35 @@ def test_a_prefill_pool_s_spare_time_counts_for_decodes() -> None:
     least = [int(row.argmax()) + 1 if row.any() else 7 for row in possible]
     assert least == sorted(least, reverse=True)
     assert possible[-1, -1]
+
+
+def test_bursts_need_more_workers_than_their_mean_does() -> None:
+    calm = small_load(requests=120, rate_per_s=4)
+    bursts = tuple(
+        replace(arrival, at_ns=index // 20 * 20 * 250_000_000)
+        for index, arrival in enumerate(calm.arrivals)
+    )
+    shape = mixed(TYPES["A10G-TP1"], 1).shape
+    needs = [
+        Bounds(small_question(load, Slo(ttft_s=0.6, tpot_s=0.2))).least(shape)[0]
+        for load in (calm, Load("bursts", bursts))
+    ]
+    assert needs[1] >= 2 * needs[0]
+
+
+@pytest.mark.parametrize("seed", range(100, 116))
+def test_a_fleet_that_copes_with_bursts_is_never_ruled_out(seed: int) -> None:
+    dice = Random(seed)
+    load = small_load(seed=seed, requests=48, rate_per_s=8)
+    size = dice.choice((4, 8, 16))
+    arrivals = tuple(
+        replace(arrival, at_ns=index // size * size * 10**9 // 8)
+        for index, arrival in enumerate(load.arrivals)
+    )
+    slo = Slo(ttft_s=dice.choice((0.5, 1.0, 2.0)), tpot_s=0.3, percent=dice.choice((60.0, 90.0)))
+    question = small_question(Load("bursts", arrivals), slo)
+    kind = TYPES[dice.choice(("L40S-TP1", "A10G-TP2", "L40S-TP2"))]
+    for count in (1, 2, 3, 4):
+        fleet = mixed(kind, count)
+        if judge(fleet, question).met:
+            assert Bounds(question).allows(fleet)

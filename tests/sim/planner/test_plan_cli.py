@@ -10,8 +10,8 @@ from plan_questions import mixed, pair, small_ask, small_types
 from splitweave.cluster.live.config import load_config
 from splitweave.sim.planner import cli
 from splitweave.sim.planner.cli import Given
-from splitweave.sim.planner.drafts import Plan, Tried, Watch
-from splitweave.sim.planner.findings import as_json, binding, front
+from splitweave.sim.planner.drafts import Plan, Tried, Watch, Weakness
+from splitweave.sim.planner.findings import as_json, binding, front, strained
 from splitweave.sim.planner.trial import Verdict
 
 GIVEN = {
@@ -84,7 +84,7 @@ def test_ctrl_c_prints_the_best_so_far(
     kinds = small_types()
 
     def interrupted(plan: Plan, watch: Watch) -> Plan:
-        plan.cheapest = Tried(mixed(kinds["L40S-TP1"], 2), verdict(busy=(0.5,)))
+        plan.cheapest = Tried(mixed(kinds["L40S-TP1"], 2), verdict(busy=(0.5,), full=(0.1,)))
         watch(plan, "searching")
         raise KeyboardInterrupt
 
@@ -119,7 +119,8 @@ def test_the_command_is_there_and_explains_itself() -> None:
 def verdict(**changes: object) -> Verdict:
     given: dict[str, object] = {
         "met": True, "requests": 100, "misses": 5, "late_first": 4, "late_rest": 1, "refused": 0,
-        "ttft_s": 0.9, "tpot_s": 0.03, "goodput_per_s": 2.0, "span_s": 5.0, "busy": (0.5, 0.4),
+        "ttft_s": 0.9, "tpot_s": 0.03, "goodput_per_s": 2.0, "span_s": 5.0, "placing_s": 0.0,
+        "queueing_s": 0.0, "computing_s": 0.0, "busy": (0.5, 0.4), "full": (0.3, 0.2),
         "stopped": False, **changes,
     }  # fmt: skip
     return Verdict(**given)  # type: ignore[arg-type]
@@ -148,5 +149,22 @@ def test_what_binds_names_the_bound_and_the_pool() -> None:
     plan.cheapest = Tried(fleet, verdict())
     lines = binding(plan)
     assert lines[0] == "nearest bound: TTFT, at 90% of it at p90"
-    assert lines[1] == "prefill workers compute 50% of the time"
+    assert lines[1].startswith("prefill workers compute 50% of the time; at most 30% of their KV")
     assert as_json(plan)["cheapest"]["pools"][0]["machine"] == "L40S"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"late_first": 20, "queueing_s": 3.0}, "requests queue 3.0 s on average"),
+        ({"late_first": 20, "computing_s": 3.0}, "prefill itself takes 3.0 s"),
+        ({"late_first": 20, "placing_s": 3.0}, "every worker's queue is full"),
+        ({"late_first": 20, "placing_s": 3.0, "full": (0.2, 0.99)}, "no worker has KV blocks left"),
+        ({"late_first": 0, "late_rest": 20}, "batches are too large"),
+        ({"refused": 50}, "50 requests were refused"),
+    ],
+)
+def test_a_strain_says_what_was_missed_and_why(changes: dict[str, object], told: str) -> None:
+    fleet = pair(small_types()["L40S-TP1"], 2, small_types()["A10G-TP1"], 1)
+    strain = Weakness("+20 % load", Tried(fleet, verdict(met=False, **changes)))
+    assert told in strained(strain, small_ask().question.slo)

@@ -16,7 +16,8 @@ from splitweave.sim.planner.written import cluster_toml, helm_values, values_yam
 TYPES = small_types(Offer(machines=("L40S", "H100", "MI300X"), tp_sizes=(1, 2), caps=(1.0, 0.6)))
 GOOD = Verdict(
     met=True, requests=10, misses=0, late_first=0, late_rest=0, refused=0, ttft_s=0.5, tpot_s=0.03,
-    goodput_per_s=2.0, span_s=5.0, busy=(0.5, 0.4), stopped=False,
+    goodput_per_s=2.0, span_s=5.0, placing_s=0.0, queueing_s=0.0, computing_s=0.0,
+    busy=(0.5, 0.4), full=(0.3, 0.2), stopped=False,
 )  # fmt: skip
 FLEETS = [
     mixed(TYPES["L40S-TP1"], 3),

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,21 +31,22 @@ SHOWN_FAILURES = 5
 WIDTH = 120
 
 
-def run(
+def run(  # noqa: PLR0913  (as the command line is)
     path: Path,
     *,
     seed: int | None = None,
     seeds: int | None = None,
+    step_by_step: bool = False,
     as_json: bool = False,
     record: Path | None = None,
     files: Mapping[File, Path] | None = None,
 ) -> int:
     """Simulate the scenario at `path`; the exit status.
 
-    `seed` replaces the scenario's. With `seeds`, a campaign over that many seeds
-    from `seed` (default 0) on, every rule checked. The metrics go to stdout
-    instead of tables (`as_json`), results to `files` (see `files_of`), a recording
-    per core to the folder `record`. 0: done; 1: a rule was broken; 2: bad input.
+    `seed` replaces the scenario's; `step_by_step` turns its `fast_forward` off. With `seeds`,
+    a campaign over that many seeds from `seed` (default 0) on, every rule checked. The metrics
+    go to stdout instead of tables (`as_json`), results to `files` (see `files_of`), a
+    recording per core to the folder `record`. 0: done; 1: a rule was broken; 2: bad input.
     """
     console = Console(stderr=True) if as_json else _wide_console()
     try:
@@ -53,6 +55,8 @@ def run(
             return _campaign(console, path, scenario, range(seed or 0, (seed or 0) + seeds))
         if seed is not None:
             scenario = with_seed(scenario, seed)
+        if step_by_step:
+            scenario = replace(scenario, fast_forward=False)
         wanted = _writable(console, files or {})
         results = _single(console, path, scenario, record)
         if results is not None:

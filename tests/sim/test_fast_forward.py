@@ -1,5 +1,6 @@
 """Fast-forward and step by step are the same run: each request's row, each gap, each move."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from calm_worlds import calm_world
 from sim_worlds import EXAMPLES, poisson, pool, scenario, world_of
+from splitweave.sim import cli
 from splitweave.sim.metrics import measure
 from splitweave.sim.results.records import MoveTally
 from splitweave.sim.run import Outcome, simulate
@@ -16,6 +18,7 @@ from splitweave.sim.streams import VOCAB, quick_token, quick_tokens
 from splitweave.sim.transcript import Transcript
 
 WORLDS = 200
+TWO_POOLS = EXAMPLES / "two_pools.toml"
 
 
 def both(given: Scenario) -> tuple[Outcome, Outcome]:
@@ -141,3 +144,17 @@ def test_a_request_that_begins_in_a_full_memory_is_not_jumped_over(
         **{name: {"kind": "uniform", "low": a, "high": b} for name, (a, b) in lengths.items()},
     }  # fmt: skip
     assert told_apart(scenario(pools=pools, workload=load, seed=seed)) == []
+
+
+def test_a_flag_turns_the_jumps_off_and_the_figures_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    path = tmp_path / "small.toml"
+    path.write_text(re.sub(r"requests = \d+", "requests = 20", TWO_POOLS.read_text()))
+    for flag in (True, False):
+        assert cli.run(path, step_by_step=flag, as_json=True) == 0
+        out, err = capsys.readouterr()
+        shown.append((out, [line for line in err.splitlines() if " events" in line]))
+    assert shown[0][0] == shown[1][0]
+    assert shown[0][1] != shown[1][1]

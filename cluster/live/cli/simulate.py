@@ -23,6 +23,9 @@ def simulate(  # noqa: PLR0913  (a command line is flat)
     record: Annotated[
         Path | None, typer.Option(help="Folder for a recording of every core.")
     ] = None,
+    step_by_step: Annotated[
+        bool, typer.Option(help="Step at every iteration's end: slower, the same figures.")
+    ] = False,
     as_json: opt.Json = False,
     out: Annotated[
         Path | None,
@@ -48,6 +51,7 @@ def simulate(  # noqa: PLR0913  (a command line is flat)
         sim = import_module(f"{PACKAGE}.sim.cli")
         files = sim.files_of(out, html=html, csv=csv, trace=trace)
         status = sim.run(
-            scenario, seed=seed, seeds=seeds, as_json=as_json, record=record, files=files
-        )
+            scenario, seed=seed, seeds=seeds, step_by_step=step_by_step, as_json=as_json,
+            record=record, files=files,
+        )  # fmt: skip
     raise typer.Exit(status)

@@ -3,8 +3,8 @@
     python benchmarks/live_fidelity.py --data FOLDER [--minutes 10] [--rate 1.5] [--json PATH]
 
 First `splitweave profile` measures a worker (or give --profile FILE). Then Azure's conversation
-trace, with lengths divided by --shrink and at --rate requests/s, is asked of a live 1P1D cluster
-with the demo model, one thread per worker, and simulated with that profile. TTFT and TPOT are the
+trace, with lengths divided by --shrink and at --rate requests/s, is asked of a live cluster with
+the demo model, one thread per worker, and simulated with that profile. TTFT and TPOT are the
 client's: TPOT is (last - first) / (tokens - 1). Beside the profile the simulation is told one
 thing that was measured apart: what a message costs (benchmarks/overhead.py: about 1.4 ms a hop).
 """
@@ -44,6 +44,7 @@ TOKEN_IDS = range(1000, 40000)  # of the demo model's vocabulary: words, nothing
 SLO = {"ttft_s": 1.0, "tpot_s": 0.1}
 BOUNDS = {"TTFT p50": 0.1, "TTFT p90": 0.1, "TPOT p50": 0.1, "TPOT p90": 0.1}
 GOODPUT_BOUND = 0.05
+SHAPES = {"1P1D": (Role.PREFILL, Role.DECODE), "1M": (Role.MIXED,)}
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,9 @@ class Answer:
         return self.ttft_s <= SLO["ttft_s"] and (self.tpot_s or 0.0) <= SLO["tpot_s"]
 
 
-def config_of() -> ClusterConfig:
-    """1P1D on CPU, a thread each."""
-    pools = [
-        PoolConfig(name=role.value, role=role, cpus=0.4, threads=1)
-        for role in (Role.PREFILL, Role.DECODE)
-    ]
+def config_of(shape: str) -> ClusterConfig:
+    """Workers on CPU, a thread each: prefill and decode apart, or one that does both."""
+    pools = [PoolConfig(name=role.value, role=role, cpus=0.4, threads=1) for role in SHAPES[shape]]
     return replace(demo_config(), pools=pools)
 
 
@@ -124,10 +122,9 @@ async def replay(address: str, asks: list[Ask], progress: Progress) -> list[Answ
         return list(await asyncio.gather(*map(one, asks, prompts)))
 
 
-def scenario_of(trace: Path, table: Path, hop_us: float) -> Scenario:
-    """The cluster of `config_of`, its limits included, on that table."""
-    config = config_of()
-    limits = worker_setup(config, config.pools[0], WorkerId("prefill-0")).limits
+def scenario_of(config: ClusterConfig, trace: Path, table: Path, hop_us: float) -> Scenario:
+    """That cluster, its limits included, on that table."""
+    limits = worker_setup(config, config.pools[0], WorkerId("worker-0")).limits
     pools = [
         {"name": pool.name, "role": pool.role.value, "hardware": "cpu", "blocks": pool.blocks,
          "link_gbytes_per_s": 1.5, "link_latency_us": 500.0}
@@ -196,6 +193,7 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=1.5, help="requests per second, of the whole trace"
     )
+    parser.add_argument("--shape", choices=list(SHAPES), default="1P1D", help="of the cluster")
     parser.add_argument("--shrink", type=int, default=8, help="divides the trace's lengths")
     parser.add_argument("--hop-us", type=float, default=1400.0, help="what a message costs")
     parser.add_argument("--profile", type=Path, help="a table that was measured before")
@@ -206,25 +204,24 @@ def main() -> None:
     asks = asks_of(given.data, given.rate, given.shrink, seconds)
     trace = Path("live_trace.jsonl").resolve()
     trace.write_text("".join(json.dumps(asdict(ask)) + "\n" for ask in asks))
-    simulation = simulated(scenario_of(trace, table, given.hop_us), given.hop_us)
-    with console.status("starting 1P1D"):
-        cluster = LiveCluster.start(config_of(), lambda *_: None)
+    config = config_of(given.shape)
+    simulation = simulated(scenario_of(config, trace, table, given.hop_us), given.hop_us)
+    with console.status(f"starting {given.shape}"):
+        cluster = LiveCluster.start(config, lambda *_: None)
     try:
         with Progress(console=console) as progress:
             live = asyncio.run(replay(cluster.address, asks, progress))
     finally:
         cluster.stop()
     lines = compared(live, simulation, seconds)
-    console.print(_table(lines, len(asks)))
+    console.print(_table(lines, f"{len(asks)} requests on {given.shape}, CPU"))
     if given.json is not None:
         rows = [asdict(line) | {"error": line.error, "holds": line.holds} for line in lines]
         given.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-def _table(lines: list[Line], requests: int) -> Table:
-    table = Table(
-        "", "", "live", "simulated", "error", "bound", title=f"{requests} requests on 1P1D, CPU"
-    )
+def _table(lines: list[Line], title: str) -> Table:
+    table = Table("", "", "live", "simulated", "error", "bound", title=title)
     for line in lines:
         judged = f"{line.bound:.0%} {'holds' if line.holds else 'missed'}"
         table.add_row(

@@ -53,6 +53,7 @@ LETTERS = tuple(
 )
 # Of these hardly any come late by chance: their receiver has forgotten what they speak of.
 RARE_LETTERS = ("StreamAcked", "AbortAcked", "MoveAborted")
+NOTICED_S = (1.0, 2.0)  # from a worker's death to the controller's word, as measured live
 STAGES = tuple(half for half in Half if half is not Half.NONE)
 
 
@@ -85,7 +86,26 @@ def draw_plan(
     plan += [dice.stuck() for _ in dice.upto(spec.stuck_transports)]
     plan += [dice.letter() for _ in dice.upto(spec.late_letters)]
     plan += [dice.host() for _ in dice.upto(spec.host_troubles)]
+    if spec.mtbf_s:
+        plan += _failures(spec, Random(f"failures {seed}"), workers)
     return sorted(plan, key=lambda fault: fault.at_ns)
+
+
+def _failures(spec: FaultSpec, dice: Random, workers: list[WorkerId]) -> list[Fault]:
+    """Each worker fails as a Poisson process does, while it is up."""
+    plan: list[Fault] = []
+    for worker_id in workers:
+        at_s = dice.expovariate(1 / spec.mtbf_s)
+        while at_s < spec.until_s:
+            noticed_ns = to_ns(dice.uniform(*NOTICED_S))
+            plan.append(
+                Crash(
+                    at_ns=to_ns(at_s), worker_id=worker_id, noticed_ns=noticed_ns,
+                    down_ns=to_ns(spec.restart_s),
+                )
+            )  # fmt: skip
+            at_s += spec.restart_s + dice.expovariate(1 / spec.mtbf_s)
+    return plan
 
 
 class _Dice:

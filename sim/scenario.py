@@ -84,6 +84,8 @@ class FaultSpec:
     """
 
     until_s: Seconds = 0.0
+    mtbf_s: Seconds = 0.0  # of each worker, between failures; 0: none fails by itself
+    restart_s: float = Field(default=30.0, gt=0)  # then: start-up and loading the model
     crashes: Count = 0
     freezes: Count = 0
     freeze_s_max: float = Field(default=4.0, gt=0)

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
-from sim_worlds import EXAMPLES
+from sim_worlds import EXAMPLES, poisson, scenario
 from splitweave.proto.ids import GatewayId, WorkerId
 from splitweave.proto.views import Role
 from splitweave.sim import faults
-from splitweave.sim.faults import Deed, Fault, HangUp
+from splitweave.sim.faults import Crash, Deed, Fault, HangUp
+from splitweave.sim.metrics import measure
 from splitweave.sim.plan import STAGES, TROUBLED_KINDS, draw_plan
+from splitweave.sim.run import simulate
 from splitweave.sim.scenario import FaultSpec, load_scenario
 
 S = 1_000_000_000
@@ -142,3 +145,26 @@ def test_every_gateway_of_a_cluster_may_crash() -> None:
     spec = FaultSpec(until_s=1.0, gateway_crashes=2)
     plans = [fault for seed in range(20) for fault in draw_plan(spec, seed, WORKERS, [], gateways)]
     assert {f.gateway_id for f in plans if isinstance(f, faults.GatewayCrash)} == set(gateways)
+
+
+def test_workers_fail_as_often_as_their_mtbf_says_and_come_back_after_their_start() -> None:
+    spec = FaultSpec(until_s=100_000.0, mtbf_s=1000.0, restart_s=60.0)
+    plan = draw_plan(spec, 1, WORKERS, [])
+    assert all(isinstance(fault, Crash) and fault.down_ns == 60 * S for fault in plan)
+    expected = len(WORKERS) * 100_000 / 1060
+    assert len(plan) == pytest.approx(expected, rel=0.15)
+    for worker_id in WORKERS:
+        times = [fault.at_ns for fault in plan if fault.worker_id == worker_id]  # type: ignore[union-attr]
+        assert all(later - sooner > 60 * S for sooner, later in pairwise(times))
+
+
+def test_a_fleet_whose_workers_fail_serves_everybody_more_slowly() -> None:
+    load = poisson(10, 100, 40, 20)
+    calm = simulate(scenario(workload=load))
+    faults = {"until_s": 10.0, "mtbf_s": 4.0, "restart_s": 2.0}
+    failing = simulate(scenario(workload=load, faults=faults))
+    assert measure(failing).completed == measure(calm).completed == 100
+    slow, quick = measure(failing).e2e, measure(calm).e2e
+    assert slow is not None
+    assert quick is not None
+    assert slow.p90_s > 2 * quick.p90_s

@@ -87,6 +87,10 @@ CASES: dict[str, tuple[Any, dict[str, object]]] = {
             "gateway/gateway-0 limits.resume_grace_ns": 5_000_000_000,
         },
     ),
+    "gateway.resources": (
+        {"front": 1.0},
+        {"gateway/gateway-0 options.resources.front": 1.0},
+    ),
     "gateway.stall_s": (3.5, {"gateway/gateway-0 limits.stall_ns": 3_500_000_000}),
     "controller.queue_len_max": (8, {"controller limits.queue_len_max": 8}),
     "controller.queue_age_s": (4.0, {"controller limits.queue_age_ns": 4_000_000_000}),

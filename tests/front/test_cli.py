@@ -197,7 +197,10 @@ def test_simulate_passes_its_options_on_and_exits_as_the_simulator_did(
     monkeypatch.setattr(simulate, "import_module", lambda name: Simulator)
     result = invoke("simulate", "x.toml", "--seed", "1", "--seeds", "2", "--json")
     nowhere = [None, {"html": None, "csv": None, "trace": None}]
-    options = {"seed": 1, "seeds": 2, "as_json": True, "record": None, "files": nowhere}
+    options = {
+        "seed": 1, "seeds": 2, "step_by_step": False, "as_json": True, "record": None,
+        "files": nowhere,
+    }  # fmt: skip
     assert ran.pop() == (Path("x.toml"), options)
     assert result.exit_code == 1
     files = ["--out", "d", "--html", "h", "--csv", "c", "--trace", "t"]

@@ -39,7 +39,7 @@ def simulate(  # noqa: PLR0913  (a command line is flat)
         Path | None, typer.Option(help="Chrome trace, for ui.perfetto.dev: who was where when.")
     ] = None,
 ) -> None:
-    """Run a scenario in the simulator: latencies, goodput, cost, invariants.
+    """Run a scenario in the simulator: latencies, goodput, cost.
 
     Who asks for what is the scenario's table [workload]. Its kind is poisson, gamma, diurnal,
     sessions (turn by turn), batch (offline), synthetic (like a public trace, without one), mix, or

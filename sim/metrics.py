@@ -10,7 +10,7 @@ goodput counts those per second. Requests whose client hung up count for nothing
 rejected ones count as not met.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, fsum
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ..proto.move import MoveKind
-from .clients import Stream
 from .clock import NS_PER_S
 from .engine import Engine
 from .results.gaps import Gaps
@@ -127,58 +126,6 @@ def measure(outcome: Outcome) -> Metrics:
         mean_w=energy_j / virtual_s if energy_j is not None and virtual_s else None,
         token_j=energy_j / tokens if energy_j is not None and tokens else None,
     )
-
-
-def ttft_s(stream: Stream) -> float:
-    """Arrival to first token."""
-    assert stream.first_ns is not None, f"{stream.request_id} has no token"
-    return (stream.first_ns - stream.asked_ns) / NS_PER_S
-
-
-def tpot_s(stream: Stream) -> float:
-    """(last − first) / (tokens − 1)."""
-    assert stream.first_ns is not None, f"{stream.request_id} has no token"
-    assert stream.last_ns is not None, f"{stream.request_id} has no token"
-    return (stream.last_ns - stream.first_ns) / (stream.tokens - 1) / NS_PER_S
-
-
-def e2e_s(stream: Stream) -> float:
-    """Arrival to last token."""
-    assert stream.last_ns is not None, f"{stream.request_id} has no token"
-    return (stream.last_ns - stream.asked_ns) / NS_PER_S
-
-
-def gaps_s(stream: Stream) -> Iterator[tuple[float, int]]:
-    """Every gap between tokens, with how often it occurred."""
-    yield 0.0, stream.together
-    for gap_ns in stream.gaps_ns:
-        yield gap_ns / NS_PER_S, 1
-
-
-def meets(stream: Stream, ttft_slo_s: float, tpot_slo_s: float) -> bool:
-    """Whether a completed stream is within both bounds."""
-    return ttft_s(stream) <= ttft_slo_s and (stream.tokens < 2 or tpot_s(stream) <= tpot_slo_s)
-
-
-def spread_of(weighted: Iterable[tuple[float, int]]) -> Spread | None:
-    """Mean and nearest-rank percentiles of (value, how many times it occurred)."""
-    ordered = sorted(weighted)
-    count = sum(times for _, times in ordered)
-    if not count:
-        return None
-    ranked = [percentile(ordered, count, percent) for percent in PERCENTILES]
-    mean = sum(value * times for value, times in ordered) / count
-    return _spread(mean, ranked, ordered[-1][0])
-
-
-def percentile(ordered: Sequence[tuple[float, int]], count: int, percent: int) -> float:
-    """The least value that at least `percent` % of the `count` values do not exceed."""
-    rank, seen = ceil(count * percent / 100), 0
-    for value, times in ordered:
-        seen += times
-        if seen >= rank:
-            return value
-    raise AssertionError(f"rank {rank} of {count} not found")
 
 
 def spread_of_ns(values_ns: Numbers) -> Spread | None:

@@ -289,10 +289,6 @@ class World:
         """What the run's times and block counts rest on, one line each."""
         return self._maker.described()
 
-    @property
-    def asks_answered(self) -> int:
-        return len(self.answers)
-
     def _notice(self, lost: WorkerLost | GatewayDied) -> None:
         # The controller's own shell sees it: no network between.
         if self.mail.controller is not None:

@@ -10,22 +10,16 @@ import kubernetes_validate
 import pytest
 import yaml
 from checkout import ROOT
-from plan_questions import mixed, pair, small_ask, small_types
+from plan_questions import WELL, mixed, pair, small_ask, small_types
 from splitweave.cluster.live.config import ClusterConfig, load_config
 from splitweave.sim.planner.drafts import Plan, Tried
 from splitweave.sim.planner.machines import Offer
-from splitweave.sim.planner.trial import Verdict
 from splitweave.sim.planner.written import helm_values, values_yaml
 
 CHART = ROOT / "helm" / "splitweave"
 KUBERNETES = "1.34"
 IMAGE = {"image": {"repository": "registry.example/splitweave"}}
 TYPES = small_types(Offer(machines=("L40S", "H100", "MI300X"), tp_sizes=(1, 2), caps=(1.0, 0.6)))
-GOOD = Verdict(
-    met=True, requests=10, misses=0, late_first=0, late_rest=0, refused=0, ttft_s=0.5, tpot_s=0.03,
-    goodput_per_s=2.0, span_s=5.0, placing_s=0.0, queueing_s=0.0, computing_s=0.0,
-    busy=(0.5, 0.4), full=(0.3, 0.2), stopped=False,
-)  # fmt: skip
 FLEETS = [
     mixed(TYPES["L40S-TP1"], 3),
     pair(TYPES["H100-TP2"], 2, TYPES["L40S-TP2"], 5),
@@ -50,7 +44,7 @@ def render(values: dict[str, Any] | None = None, name: str = "demo") -> dict[str
 
 def planned(fleet: Any) -> dict[str, Any]:
     """The values of a plan, through the file that it writes."""
-    values = helm_values(Plan(ask=small_ask()), Tried(fleet, GOOD), "/models/Llama-3.1-8B")
+    values = helm_values(Plan(ask=small_ask()), Tried(fleet, WELL), "/models/Llama-3.1-8B")
     read = yaml.safe_load(values_yaml(values))
     assert isinstance(read, dict)
     return read

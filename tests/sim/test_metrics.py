@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from sim_worlds import key, poisson, scenario
 from splitweave.proto.effects import DeliverTokens, EndStream, FailStream, StreamAccount
@@ -21,6 +22,7 @@ from splitweave.proto.requests import FinishReason, Request, SampledToken
 from splitweave.sim import metrics
 from splitweave.sim.clients import Clients
 from splitweave.sim.errors import InvariantBroken
+from splitweave.sim.results.table import Table
 from splitweave.sim.run import Outcome, simulate
 
 S = 1_000_000_000
@@ -46,42 +48,6 @@ def _tokens(first_index: Any, count: int) -> Any:
         tokens=(SampledToken(token_id=1),) * count,
         worker=KEY,
     )
-
-
-def test_ttft_tpot_e2e_of_one_stream() -> None:
-    _, stream = _stream([(3.0, 1), (3.5, 1), (5.0, 2)])
-    assert metrics.ttft_s(stream) == 2.0
-    assert metrics.tpot_s(stream) == pytest.approx(2.0 / 3)
-    assert metrics.e2e_s(stream) == 4.0
-    assert list(metrics.gaps_s(stream)) == [(0.0, 1), (0.5, 1), (1.5, 1)]
-
-
-def test_several_tokens_at_once_have_no_gap_between_them() -> None:
-    _, stream = _stream([(3.0, 3), (4.0, 1)])
-    assert list(metrics.gaps_s(stream)) == [(0.0, 2), (1.0, 1)]
-
-
-def test_a_single_token_has_no_tpot_and_meets_its_slo_by_ttft_alone() -> None:
-    _, stream = _stream([(3.0, 1)])
-    assert metrics.meets(stream, 2.0, 0.001)
-    assert not metrics.meets(stream, 1.9, 0.001)
-
-
-def test_both_bounds_must_hold() -> None:
-    _, stream = _stream([(2.0, 1), (4.0, 2)])
-    assert metrics.meets(stream, 1.0, 1.0)
-    assert not metrics.meets(stream, 1.0, 0.99)
-    assert not metrics.meets(stream, 0.99, 1.0)
-
-
-def test_percentiles_are_nearest_rank_and_weighted() -> None:
-    spread = metrics.spread_of((float(n), 1) for n in range(1, 101))
-    assert (spread.p50_s, spread.p90_s, spread.p99_s, spread.max_s) == (50, 90, 99, 100)
-    assert spread.mean_s == 50.5
-    weighted = metrics.spread_of([(5.0, 1), (1.0, 9)])
-    assert (weighted.p50_s, weighted.p90_s, weighted.p99_s) == (1, 1, 5)
-    assert weighted.mean_s == pytest.approx(1.4)
-    assert metrics.spread_of([]) is None
 
 
 @pytest.mark.parametrize("first_index", [0, 2])
@@ -143,6 +109,52 @@ class Run:
         world: Any = SimpleNamespace(clients=self.clients, mail=SimpleNamespace(workers=workers))
         given = scenario(slo={"ttft_s": 1.0, "tpot_s": 0.5})
         return metrics.measure(Outcome(scenario=given, world=world, plan=[], wall_ns=0, events=0))
+
+
+def _measured(*deliveries: tuple[float, int], asked_s: float = 1.0) -> Run:
+    """One stream, delivered and ended."""
+    run = Run()
+    run.stream(asked_s, *deliveries)
+    return run
+
+
+def test_ttft_tpot_e2e_of_one_stream() -> None:
+    run = _measured((3.0, 1), (3.5, 1), (5.0, 2))
+    ((_, row),) = run.clients.records.by_arrival()
+    assert (row.ttft_s, row.e2e_s) == (2.0, 4.0)
+    assert row.tpot_s == pytest.approx(2.0 / 3)
+    done = run.measure()
+    assert (done.ttft.p50_s, done.e2e.p50_s) == (2.0, 4.0)
+    assert done.tpot.p50_s == pytest.approx(2.0 / 3)
+
+
+def test_several_tokens_at_once_have_no_gap_between_them() -> None:
+    gaps = _measured((3.0, 3), (4.0, 1)).clients.records.gaps
+    assert (gaps.count, gaps.together, gaps.max_ns) == (3, 2, S)
+    assert gaps.mean_ns == S / 3
+
+
+def test_a_single_token_has_no_tpot_and_meets_its_slo_by_ttft_alone() -> None:
+    table = Table(_measured((3.0, 1)).clients.records)
+    assert table.meets(2.0, 0.001).tolist() == [True]
+    assert table.meets(1.9, 0.001).tolist() == [False]
+    assert len(table.tpot_ns) == 0
+
+
+def test_both_bounds_must_hold() -> None:
+    table = Table(_measured((2.0, 1), (4.0, 2)).clients.records)
+    assert table.meets(1.0, 1.0).tolist() == [True]
+    assert table.meets(1.0, 0.99).tolist() == [False]
+    assert table.meets(0.99, 1.0).tolist() == [False]
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    spread = metrics.spread_of_ns(np.arange(100, 0, -1) * S)
+    assert (spread.p50_s, spread.p90_s, spread.p99_s, spread.max_s) == (50, 90, 99, 100)
+    assert spread.mean_s == 50.5
+    few = metrics.spread_of_ns(np.array([5, *[1] * 9]) * S)
+    assert (few.p50_s, few.p90_s, few.p95_s, few.p99_s) == (1, 1, 5, 5)
+    assert metrics.spread_of_ns(np.array([], np.int64)) is None
 
 
 def test_goodput_counts_those_that_meet_both_bounds_per_second_of_the_run() -> None:

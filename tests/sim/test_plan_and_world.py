@@ -165,4 +165,4 @@ def test_an_operators_drain_is_answered_and_the_worker_replaced() -> None:
         if outcome.world.retired:
             break
     assert outcome.world.retired
-    assert outcome.world.asks_answered == len(outcome.plan)
+    assert len(outcome.world.answers) == len(outcome.plan)

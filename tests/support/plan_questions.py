@@ -11,8 +11,14 @@ from splitweave.sim.planner.models import model_of
 from splitweave.sim.planner.question import Question
 from splitweave.sim.planner.slo import Slo
 from splitweave.sim.planner.trace import Load
+from splitweave.sim.planner.trial import Verdict
 from splitweave.sim.workloads.arrivals import Arrival, Segment
 
+WELL = Verdict(
+    met=True, requests=10, misses=0, late_first=0, late_rest=0, refused=0, ttft_s=0.5, tpot_s=0.03,
+    goodput_per_s=2.0, span_s=5.0, placing_s=0.0, queueing_s=0.0, computing_s=0.0,
+    busy=(0.5, 0.4), full=(0.3, 0.2), stopped=False,
+)  # fmt: skip
 SMALL = Offer(machines=("L40S", "A10G"), tp_sizes=(1, 2))
 
 

@@ -4,21 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from plan_questions import mixed, pair, small_ask, small_types
+from plan_questions import WELL, mixed, pair, small_ask, small_types
 from splitweave.cluster.live.config import load_config
 from splitweave.proto.views import Role
 from splitweave.sim.planner.drafts import Plan, Tried
 from splitweave.sim.planner.fleet import Fleet
 from splitweave.sim.planner.machines import Offer
-from splitweave.sim.planner.trial import Verdict
 from splitweave.sim.planner.written import cluster_toml, helm_values, values_yaml
 
 TYPES = small_types(Offer(machines=("L40S", "H100", "MI300X"), tp_sizes=(1, 2), caps=(1.0, 0.6)))
-GOOD = Verdict(
-    met=True, requests=10, misses=0, late_first=0, late_rest=0, refused=0, ttft_s=0.5, tpot_s=0.03,
-    goodput_per_s=2.0, span_s=5.0, placing_s=0.0, queueing_s=0.0, computing_s=0.0,
-    busy=(0.5, 0.4), full=(0.3, 0.2), stopped=False,
-)  # fmt: skip
 FLEETS = [
     mixed(TYPES["L40S-TP1"], 3),
     pair(TYPES["H100-TP2"], 2, TYPES["L40S-TP2"], 5),
@@ -30,7 +24,7 @@ FLEETS = [
 def test_the_config_loads_and_has_the_fleet(fleet: Fleet, tmp_path: Path) -> None:
     plan = Plan(ask=small_ask())
     path = tmp_path / "cluster.toml"
-    path.write_text(cluster_toml(plan, Tried(fleet, GOOD), "/models/Llama-3.1-8B"))
+    path.write_text(cluster_toml(plan, Tried(fleet, WELL), "/models/Llama-3.1-8B"))
     config = load_config(path)
     assert config.workers == sum(fleet.counts)
     assert [pool.role for pool in config.pools] == list(fleet.shape.roles)
@@ -46,7 +40,7 @@ def test_the_config_loads_and_has_the_fleet(fleet: Fleet, tmp_path: Path) -> Non
 
 def test_the_values_say_the_same_pools_and_where_they_run() -> None:
     plan = Plan(ask=small_ask())
-    values = helm_values(plan, Tried(FLEETS[2], GOOD), "/models/m")
+    values = helm_values(plan, Tried(FLEETS[2], WELL), "/models/m")
     assert json.loads(values_yaml(values)) == values
     first, second = values["pools"]
     assert first == {

@@ -21,6 +21,9 @@ class WorkerKey:
     worker_id: WorkerId
     incarnation: Incarnation
 
+    def __hash__(self) -> int:
+        return hash(self.worker_id)  # known to the string: keys are looked up all the time
+
     def covers(self, other: "WorkerKey") -> bool:
         """Whether `other` is this life of the worker or an earlier one."""
         return self.worker_id == other.worker_id and self.incarnation >= other.incarnation

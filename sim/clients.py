@@ -213,14 +213,14 @@ class Clients:
 
     def _deliver_late(self, stream: Stream, count: int) -> None:
         due = self._due[stream.request_id]
-        times = [at_ns + self.latency_ns for at_ns in due[:count]]
-        del due[:count]
+        now, self._due[stream.request_id] = due[:count], due[count:]
+        first_ns = now[0] + self.latency_ns
         if stream.last_ns is None:
-            stream.first_ns = times[0]
-            stream.gaps_ns.extend(map(sub, times[1:], times))
+            stream.first_ns = first_ns
         else:
-            stream.gaps_ns.extend(map(sub, times, [stream.last_ns, *times]))
-        stream.last_ns = times[-1]
+            stream.gaps_ns.append(first_ns - stream.last_ns)
+        stream.gaps_ns.extend(map(sub, now[1:], now))
+        stream.last_ns = now[-1] + self.latency_ns
 
     def end(self, effect: EndStream) -> None:
         """A stream is complete. Raises InvariantBroken if it is not."""

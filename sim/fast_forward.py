@@ -19,6 +19,7 @@ from ..proto.effects import RunIteration
 from ..proto.ids import RequestId
 from ..proto.requests import SampledToken
 from ..proto.views import Phase
+from ..proto.worker_events import WorkerEvent
 from ..workers.core.leaping import LeapingCore
 from ..workers.core.scheduler import Entry
 from ..workers.core.sequence import Sequence
@@ -104,6 +105,11 @@ class FastForward:
         for chunk in batch.chunks:
             if chunk.draw is not None:
                 self._due.drew(chunk.request_id, now_ns)
+
+    def heed(self, event: WorkerEvent) -> None:
+        """Before a step: the worker catches up, unless that would make no difference."""
+        if not self._core.unnoticed(event):
+            self.catch_up()
 
     def catch_up(self) -> None:
         """The worker becomes what it is now: what has ended until now is passed over."""

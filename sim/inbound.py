@@ -35,10 +35,11 @@ class Inbound:
     def expect(self, copy: Copy, source: WorkerKey, leases: set[LeaseName]) -> None:
         """A copy has started. Raises InvariantBroken if the engine writes where it goes."""
         self._copies[copy.copy_id] = (copy, source)
-        for block in copy.target_blocks:
-            self._blocks[block] = copy.copy_id
-            if block in self._writing and (copy.move_id, copy.lease) in leases:
-                self._refuse(block, self._writing[block])
+        self._blocks.update(dict.fromkeys(copy.target_blocks, copy.copy_id))
+        if self._writing and (copy.move_id, copy.lease) in leases:
+            for block in copy.target_blocks:
+                if block in self._writing:
+                    self._refuse(block, self._writing[block])
 
     def left(self, copy: Copy) -> None:
         """The last byte of a copy has left its source."""

@@ -36,8 +36,8 @@ class Shell(Protocol):
 class Ahead(Protocol):
     """Something that runs ahead of a core, and lets it catch up before each step."""
 
-    def catch_up(self) -> None:
-        """Before a step: the core is as of now."""
+    def heed(self, event: Any) -> None:
+        """Before a step: the core is as of now, if `event` asks for that."""
 
     def go_on(self) -> None:
         """After a step: what it has changed."""
@@ -82,7 +82,7 @@ class QueueShell:
             self._mail.append((self.post, event))
             return
         if self.ahead is not None:
-            self.ahead.catch_up()
+            self.ahead.heed(event)
         now_ns = self.now_ns
         effects = self._step(event, now_ns)
         if self._watch is not None:

@@ -30,7 +30,7 @@ def place_queued(cluster: Cluster, now_ns: int) -> None:
 
 def candidate(cluster: Cluster, record: WorkerRecord, hit: Hit = NO_HIT) -> Candidate:
     """What the policy sees of one worker: what it saw last, if nothing has changed."""
-    booked = cluster.bookings.sum_of(record.key)
+    booked = cluster.bookings.sum_of(record.info.key)
     plain = hit is NO_HIT
     if plain and record.seen is not None and record.seen[0] is booked:
         last = record.seen[1]
@@ -65,7 +65,10 @@ def _place(
         waited_ns=now_ns - tracked.arrived_ns,
         block_tokens=cluster.block_tokens,
     )
-    candidates = [candidate(cluster, record, hits.get(record.key, NO_HIT)) for record in records]
+    if hits:
+        candidates = [candidate(cluster, r, hits.get(r.info.key, NO_HIT)) for r in records]
+    else:
+        candidates = [candidate(cluster, record) for record in records]
     placement = cluster.policy.place(ask, candidates, now_ns)
     if placement is None:
         return False

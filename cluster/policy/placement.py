@@ -86,6 +86,8 @@ class Candidate:
     key: WorkerKey = field(init=False)
     backlog_tokens: int = field(init=False)  # prompt tokens computed before a new request's
     streams: int = field(init=False)  # requests that decode there, or are booked to
+    waiting: int = field(init=False)  # requests that wait there, or are booked to prefill
+    iteration_ns: float = field(init=False)  # with one token of each request that runs there
     # Blocks nobody has, or will soon need; below 0 when overbooked. Leases are for moves that
     # are booked here, so only bookings beyond what is leased already come off; the backlog
     # will take blocks as it is computed.
@@ -99,6 +101,9 @@ class Candidate:
         object.__setattr__(self, "key", self.info.key)
         object.__setattr__(self, "backlog_tokens", view.backlog_tokens + self.booked_tokens)
         object.__setattr__(self, "streams", view.running + self.booked_streams)
+        object.__setattr__(self, "waiting", view.waiting + self.booked_prefills)
+        iteration_ns = view.speed.iteration_ns + view.running * view.speed.token_ns
+        object.__setattr__(self, "iteration_ns", iteration_ns)
         object.__setattr__(self, "blocks_available", free)
 
     @property

@@ -13,7 +13,6 @@ gets free can still take it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from heapq import nsmallest
 from typing import NamedTuple
 
 from ...proto.ids import WorkerKey
@@ -87,17 +86,20 @@ class PredictedSeconds:
         now_ns: int,  # noqa: ARG002
     ) -> Placement | None:
         """The best of all ways to run the request, or None if no worker has room."""
-        if self.fetch_tokens_min:
+        found = max((c.hit_tokens + c.host_hit_tokens for c in candidates), default=0)
+        if found and self.fetch_tokens_min:
             ask = replace(ask, holders=holders_of(candidates, self.shortlist))
         reserve = min(self.reserve_tokens, ask.output_tokens_max)
-        sources = [c for c in candidates if self._takes_prefill(c, ask)]
-        targets = [c for c in candidates if c.decodes and _has_room(c, ask, reserve)]
-        hosts = [c for c in sources if self._may_host(c, ask) and _has_room(c, ask, reserve)]
-        choices = [self._in_place(c, ask) for c in hosts]
-        choices += self._pairs([c for c in sources if c.role is Role.PREFILL], targets, ask)
+        choices = [self._in_place(c, ask) for c in self._hosts(candidates, ask, found, reserve)]
+        only = [c for c in candidates if c.role is Role.PREFILL]
+        sources = self._best_sources(self._weighed(only, ask, found), ask, found)
+        if sources:
+            targets = self._best_targets(candidates, ask, reserve)
+            choices += [self._pair(s, t, ask) for s in sources for t in targets]
         if not choices and not (any(c.prefills for c in candidates) and _any_decodes(candidates)):
             # A pool is missing altogether: any role can do all of it when it must.
-            choices = [self._in_place(c, ask) for c in sources if _has_room(c, ask, reserve)]
+            takers = [c for _, c in self._weighed(candidates, ask, found)]
+            choices = [self._in_place(c, ask) for c in takers if _has_room(c, ask, reserve)]
         if not choices:
             return None
         return self._placement(min(choices, key=lambda choice: choice.rank), ask)
@@ -131,12 +133,36 @@ class PredictedSeconds:
         """Learn the link of a move."""
         self.links.observe(report)
 
-    def _takes_prefill(self, candidate: Candidate, ask: PlacementAsk) -> bool:
-        return (
-            _has_room(candidate, ask, 1)
-            and candidate.view.waiting + candidate.booked_prefills < self.waiting_max
-            and self._queue_ns(candidate) <= self.backlog_ns_max
-        )
+    def _weighed(
+        self, candidates: Sequence[Candidate], ask: PlacementAsk, found: int
+    ) -> list[tuple[float, Candidate]]:
+        """Who takes another prefill, and nanoseconds that it takes at least, with `found` cached
+        tokens wherever they are. One loop without calls: every request looks at every worker.
+        """
+        chunk, known, queue_ns_max = self.chunk_tokens, ask.known_tokens, self.backlog_ns_max
+        uncached = max(1, known - found)
+        chunks = -(-uncached // chunk)
+        weighed: list[tuple[float, Candidate]] = []
+        for candidate in candidates:
+            if candidate.waiting >= self.waiting_max:
+                continue
+            backlog = candidate.backlog_tokens
+            token_ns = candidate.view.speed.token_ns
+            iteration_ns = candidate.iteration_ns
+            queue_ns = -(-backlog // chunk) * iteration_ns + backlog * token_ns
+            if queue_ns <= queue_ns_max and _has_room(candidate, ask, 1):
+                at_least_ns = queue_ns + (chunks * iteration_ns + uncached * token_ns)
+                weighed.append((at_least_ns, candidate))
+        return weighed
+
+    def _hosts(
+        self, candidates: Sequence[Candidate], ask: PlacementAsk, found: int, reserve: int
+    ) -> list[Candidate]:
+        """Who may prefill it and go on to decode it."""
+        short = ask.known_tokens - found <= self.in_place_tokens_max
+        able = [c for c in candidates if c.role is Role.MIXED or (short and c.role is Role.DECODE)]
+        takers = [c for _, c in self._weighed(able, ask, found)]
+        return [c for c in takers if self._may_host(c, ask) and _has_room(c, ask, reserve)]
 
     def _may_host(self, candidate: Candidate, ask: PlacementAsk) -> bool:
         """Whether the request may stay where it is prefilled."""
@@ -148,14 +174,35 @@ class PredictedSeconds:
             return False  # whatever way the prefix takes
         return self._way(candidate, ask).uncached <= self.in_place_tokens_max
 
-    def _pairs(
-        self, sources: Sequence[Candidate], targets: Sequence[Candidate], ask: PlacementAsk
-    ) -> list[Choice]:
-        best_sources = nsmallest(
-            self.shortlist, sources, key=lambda c: (self._prefilled_ns(c, ask), c.key)
+    def _best_sources(
+        self, weighed: list[tuple[float, Candidate]], ask: PlacementAsk, found: int
+    ) -> list[Candidate]:
+        """The shortlist of those that prefill. With nothing cached their weight is the truth."""
+        if found:
+            weighed = [(self._prefilled_ns(c, ask), c) for _, c in self._within(weighed, ask)]
+        return _least(weighed, self.shortlist)
+
+    def _within(
+        self, weighed: list[tuple[float, Candidate]], ask: PlacementAsk
+    ) -> list[tuple[float, Candidate]]:
+        """Those that may be on the shortlist: at best no worse than as many are at worst."""
+        ranked = sorted(weighed, key=_weight)
+        first = [self._prefilled_ns(candidate, ask) for _, candidate in ranked[: self.shortlist]]
+        limit_ns = max(first, default=0.0)
+        return [one for one in ranked if one[0] <= limit_ns]
+
+    def _best_targets(
+        self, candidates: Sequence[Candidate], ask: PlacementAsk, reserve: int
+    ) -> list[Candidate]:
+        """The shortlist of those that decode."""
+        return _least(
+            [
+                (self._tpot_ns(c), c)
+                for c in candidates
+                if c.role is not Role.PREFILL and _has_room(c, ask, reserve)
+            ],
+            self.shortlist,
         )
-        best_targets = nsmallest(self.shortlist, targets, key=lambda c: (self._tpot_ns(c), c.key))
-        return [self._pair(s, t, ask) for s in best_sources for t in best_targets]
 
     def _in_place(self, candidate: Candidate, ask: PlacementAsk) -> Choice:
         ttft_ns = ask.waited_ns + self._prefilled_ns(candidate, ask)
@@ -222,10 +269,8 @@ class PredictedSeconds:
 
     def _compute_ns(self, candidate: Candidate, tokens: int) -> float:
         """Prompt tokens in chunks, each iteration with the decodes that run there."""
-        speed = candidate.view.speed
         iterations = -(-tokens // self.chunk_tokens)
-        iteration_ns = speed.iteration_ns + candidate.view.running * speed.token_ns
-        return iterations * iteration_ns + tokens * speed.token_ns
+        return iterations * candidate.iteration_ns + tokens * candidate.view.speed.token_ns
 
     def _tpot_ns(self, candidate: Candidate) -> float:
         """An iteration with one stream more, and with a chunk of what is still queued."""
@@ -241,6 +286,18 @@ class PredictedSeconds:
         all_ns = self.links.transfer_ns(*pair, blocks * block_bytes)
         tail_ns = self.links.transfer_ns(*pair, block_bytes)
         return self.link_latency_ns + max(tail_ns, all_ns - self._own_prefill_ns(source, ask))
+
+
+def _weight(weighed: tuple[float, Candidate]) -> float:
+    return weighed[0]
+
+
+def _least(weighed: list[tuple[float, Candidate]], count: int) -> list[Candidate]:
+    """The `count` lightest; of equal ones the lower ids."""
+    if len(weighed) > count:
+        limit = sorted(map(_weight, weighed))[count - 1]
+        weighed = [one for one in weighed if one[0] <= limit]
+    return [c for _, c in sorted(weighed, key=lambda one: (one[0], one[1].key))[:count]]
 
 
 def _uncached(candidate: Candidate, ask: PlacementAsk) -> int:

@@ -34,10 +34,11 @@ class PrefixIndex:
         """These blocks are cached there now."""
         slot = self._slot(worker)
         owned, masks, bit = self._owned[slot], self._masks, 1 << slot
+        known = masks.get
         for block in hashes:
             if block not in owned:
                 owned[block] = None
-                masks[block] = masks.get(block, 0) | bit
+                masks[block] = known(block, 0) | bit
         while len(owned) > self._hashes_max:
             self._forget(slot, next(iter(owned)))
 

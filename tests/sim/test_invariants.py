@@ -206,7 +206,7 @@ def test_a_worker_that_ends_itself_over_its_own_books_breaks_a_rule_checked_or_n
     """Whereas a fenced one that ends does what it should."""
     world, _, queue = world_of(scenario(), checked=False)
     queue.run_until(40 * S)
-    world.mail.workers[DECODE].core._blocks._free.pop()
+    world.mail.workers[DECODE].core._blocks._fresh += 1
     with pytest.raises(InvariantBroken, match=r"worker decode-0#1 at \d+: integrity: .*, total "):
         queue.run_until(60 * S)
     world.mail.workers[DECODE].perform(EndProcess(why=EndReason.FENCED))

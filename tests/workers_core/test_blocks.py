@@ -197,6 +197,7 @@ def test_check_finds_a_lost_lease() -> None:
 def test_check_finds_a_block_in_two_places() -> None:
     pool = BlockPool(4)
     leased = pool.lease(1)
+    pool.release(pool.allocate(1))
     pool._free.pop()
     pool._free.append(leased[0])
     with pytest.raises(AssertionError, match="two places"):
@@ -276,3 +277,23 @@ def test_any_order_of_calls_keeps_the_sum_and_the_change_log(seed: int) -> None:
             assert mirror.issuperset(evicted)
             mirror = mirror.union(cached).difference(evicted)
             assert mirror == set(disorder.pool.findable())
+
+
+def test_what_was_given_back_last_is_taken_first_and_what_was_never_taken_before_the_cached() -> (
+    None
+):
+    pool = BlockPool(6)
+    first = pool.allocate(3)
+    pool.publish(first[0], HASHES[0])
+    pool.release(first)
+    assert pool.allocate(4) == (1, 2, 3, 4)
+    assert pool.allocate(2) == (5, 0), "evicted last"
+    assert pool.find(HASHES[0]) is None
+
+
+def test_a_pool_costs_memory_for_blocks_that_were_taken_only() -> None:
+    pool = BlockPool(1 << 40)
+    blocks = pool.allocate(3)
+    pool.check(blocks, [])
+    assert (pool.available, pool.counts.free) == ((1 << 40) - 3, (1 << 40) - 3)
+    assert "free 1099511627772 + held 4" in pool.problem([*blocks, pool.allocate(1)[0] + 1], [])

@@ -9,7 +9,6 @@ from parts import LIMITS
 from solo import Solo, request_of
 from splitweave.proto.cluster_events import WorkerViewed
 from splitweave.proto.effects import EndProcess, EndReason
-from splitweave.proto.ids import BlockId
 from splitweave.proto.timers import TimerFired
 from splitweave.proto.views import Role
 from splitweave.proto.worker_events import RoleAssigned, StreamAcked, WorkerStarted
@@ -43,7 +42,9 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 
 
 def beaten() -> Solo:
-    """A worker that knows its role, has served a request, and is idle; two blocks are cached."""
+    """A worker that knows its role, has served a request, and is idle; two blocks are cached,
+    and every other was taken and given back.
+    """
     solo = Solo()
     solo.step(WorkerStarted())
     solo.step(RoleAssigned(role=Role.MIXED, draining=False))
@@ -51,6 +52,8 @@ def beaten() -> Solo:
     solo.iterate(2)
     solo.step(StreamAcked(request_id="r"))
     solo.fire("heartbeat")
+    pool = pool_of(solo.core)
+    pool.release(pool.allocate(pool.free))
     return solo
 
 
@@ -154,5 +157,5 @@ def test_a_shorter_period_looks_more_often() -> None:
     solo.step(WorkerStarted())
     solo.step(RoleAssigned(role=Role.MIXED, draining=False))
     solo.fire("heartbeat")
-    pool_of(solo.core)._free.remove(BlockId(3))
+    pool_of(solo.core)._fresh += 1
     assert len(ends(beat(solo, LIMITS.heartbeat_ns))) == 1

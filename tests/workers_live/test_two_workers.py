@@ -220,7 +220,7 @@ def test_a_worker_whose_books_are_wrong_ends_its_process_when_it_is_idle(
     a, b = pair
     assert a._shell is not None
     core = a._shell._step.__self__  # type: ignore[attr-defined]
-    core._blocks._free.pop()
+    core._blocks._fresh += 1
     for worker in (a, b):  # from then on their hearts beat
         worker.deliver(worker._key, [RoleAssigned(role=Role.MIXED, draining=False)])
     cluster.controller.wait(lambda: ended and cluster.controller.of(WorkerViewed))

@@ -32,10 +32,11 @@ class BlockPool:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._free = [BlockId(block) for block in range(total - 1, -1, -1)]
-        self._references = [0] * total
+        self._free: list[BlockId] = []  # given back, the next to be taken last
+        self._fresh = 0  # from here on never taken yet: they come after those given back
+        self._references: list[int] = []  # of each block below `_fresh`
         self._held = 0
-        self._hashes: list[PrefixHash | None] = [None] * total
+        self._hashes: list[PrefixHash | None] = []
         self._findable = Findable[BlockId]()
         self._cached: OrderedDict[BlockId, None] = OrderedDict()
         self._leased: dict[BlockId, None] = {}
@@ -44,12 +45,12 @@ class BlockPool:
     @property
     def available(self) -> int:
         """Blocks that `allocate` or `lease` could give out now, evictions included."""
-        return len(self._free) + len(self._cached)
+        return len(self._free) + self.total - self._fresh + len(self._cached)
 
     @property
     def counts(self) -> BlockCounts:
         return BlockCounts(
-            len(self._free),
+            self.free,
             self._held,
             len(self._cached),
             len(self._leased),
@@ -58,29 +59,31 @@ class BlockPool:
 
     def allocate(self, count: int) -> tuple[BlockId, ...]:
         """`count` blocks, each held once by the caller. Evicts the least recently used."""
-        taken = self._take(count)
+        taken, references = self._take(count), self._references
         for block in taken:
-            self._references[block] = 1
+            references[block] = 1
         self._held += count
         return taken
 
     def hold(self, blocks: Iterable[BlockId]) -> None:
         """One more holder for each of `blocks`, which are held or cached."""
+        references = self._references
         for block in blocks:
-            if self._references[block] == 0:
+            if references[block] == 0:
                 del self._cached[block]
                 self._held += 1
-            self._references[block] += 1
+            references[block] += 1
 
     def release(self, blocks: Sequence[BlockId]) -> None:
         """One holder less. The table's tail becomes evictable before its head."""
+        references, hashes = self._references, self._hashes
         for block in reversed(blocks):
-            left = self._references[block] - 1
+            left = references[block] - 1
             assert left >= 0, f"block {block} released without a holder"
-            self._references[block] = left
+            references[block] = left
             if left == 0:
                 self._held -= 1
-                if self._hashes[block] is None:
+                if hashes[block] is None:
                     self._free.append(block)
                 else:
                     self._cached[block] = None
@@ -110,7 +113,7 @@ class BlockPool:
     @property
     def free(self) -> int:
         """Blocks that hold nothing anybody could find."""
-        return len(self._free)
+        return len(self._free) + self.total - self._fresh
 
     def lookup(self, hashes: Sequence[PrefixHash], limit: int) -> tuple[BlockId, ...]:
         """The blocks of the longest known prefix of `hashes`, at most `limit`."""
@@ -132,11 +135,15 @@ class BlockPool:
 
     def publish(self, block: BlockId, prefix_hash: PrefixHash) -> None:
         """Makes a held, full block findable; an equal one published before stays the one."""
-        assert self._references[block] > 0, f"block {block} published without a holder"
-        if prefix_hash in self._findable or self._hashes[block] is not None:
-            return
-        self._hashes[block] = prefix_hash
-        self._findable.add(prefix_hash, block)
+        self.publish_all((block,), (prefix_hash,))
+
+    def publish_all(self, blocks: Iterable[BlockId], hashes: Iterable[PrefixHash]) -> None:
+        """`publish` for each block and its hash, in order."""
+        references, known = self._references, self._hashes
+        for block, prefix_hash in zip(blocks, hashes, strict=True):
+            assert references[block] > 0, f"block {block} published without a holder"
+            if known[block] is None and self._findable.add(prefix_hash, block):
+                known[block] = prefix_hash
 
     def lease(self, count: int) -> tuple[BlockId, ...]:
         """`count` blocks that only the writer of one move may touch."""
@@ -172,8 +179,20 @@ class BlockPool:
         return self._findable.take_changes()
 
     def _take(self, count: int) -> tuple[BlockId, ...]:
+        """Of what was given back the latest, then what was never taken, then what is cached."""
         assert count <= self.available, f"{count} blocks asked, {self.available} available"
-        return tuple(self._free.pop() if self._free else self._evict() for _ in range(count))
+        free = self._free
+        kept = max(0, len(free) - count)
+        taken = free[kept:]
+        del free[kept:]
+        taken.reverse()
+        first, last = self._fresh, min(self.total, self._fresh + count - len(taken))
+        taken.extend(map(BlockId, range(first, last)))
+        self._fresh = last
+        self._references += [0] * (last - first)
+        self._hashes += [None] * (last - first)
+        taken.extend(self._evict() for _ in range(count - len(taken)))
+        return tuple(taken)
 
     def _evict(self) -> BlockId:
         block, _ = self._cached.popitem(last=False)
@@ -185,18 +204,19 @@ class BlockPool:
 
     def problem(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> str:
         """Which rule is broken, with the sum; empty if none is. `holders` names each block
-        once per holder, `lent` each block under a lease or in quarantine. O(total).
+        once per holder, `lent` each block under a lease or in quarantine. O(blocks ever taken).
         """
-        counts = self.counts
-        expected = [0] * self.total
-        for block in holders:
-            expected[block] += 1
+        counts, held = self.counts, list(holders)
         places = [*self._free, *self._cached, *self._leased, *self._quarantined]
+        size = 1 + max([self._fresh - 1, *held, *places])
+        expected = [0] * size
+        for block in held:
+            expected[block] += 1
         hash_of = self._hashes.__getitem__
         rules = {
             "blocks are lost or double": sum(counts) == self.total,
             "reference counts differ from holders": expected == self._references,
-            "held count is off": self._held == self.total - expected.count(0),
+            "held count is off": self._held == size - expected.count(0),
             "a block is in two places": len(places) == len(dict.fromkeys(places)),
             "a block in use is also unheld": not any(map(expected.__getitem__, places)),
             "lent blocks differ": sorted(lent) == sorted([*self._leased, *self._quarantined]),
@@ -212,4 +232,4 @@ class BlockPool:
         """Integrity: there is no `problem`, and what is findable has its block. O(total)."""
         problem = self.problem(holders, lent)
         assert not problem, problem
-        self._findable.check(self._hashes.__getitem__, self.total - self._hashes.count(None))
+        self._findable.check(self._hashes.__getitem__, self._fresh - self._hashes.count(None))

@@ -25,11 +25,13 @@ class Findable(Generic[Block]):
     def get(self, prefix_hash: PrefixHash) -> Block | None:
         return self._by_hash.get(prefix_hash)
 
-    def add(self, prefix_hash: PrefixHash, block: Block) -> None:
-        """`prefix_hash` was not there."""
-        self._by_hash[prefix_hash] = block
+    def add(self, prefix_hash: PrefixHash, block: Block) -> bool:
+        """False if there is a block for `prefix_hash`: it stays the one."""
+        if self._by_hash.setdefault(prefix_hash, block) != block:
+            return False
         if self._changes.pop(prefix_hash, None) is None:
             self._changes[prefix_hash] = True
+        return True
 
     def remove(self, prefix_hash: PrefixHash) -> None:
         """`prefix_hash` was there."""

@@ -134,8 +134,10 @@ class Holdings:
 
     def publish(self, sequence: Sequence, first_block: int) -> None:
         """Makes the full computed blocks from `first_block` on findable."""
-        for index in range(first_block, sequence.computed // sequence.block_tokens):
-            self.blocks.publish(sequence.blocks[index], sequence.hashes[index])
+        last = sequence.computed // sequence.block_tokens
+        if first_block < last:
+            full = slice(first_block, last)
+            self.blocks.publish_all(sequence.blocks[full], sequence.hashes[full])
 
     def all_blocks(self) -> Iterator[BlockId]:
         """Each block once per sequence that holds it; those in flight and gone excluded."""

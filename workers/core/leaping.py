@@ -8,6 +8,7 @@ the next event, and `finish_at` at the horizon.
 from ...proto.batch import Batch
 from ...proto.effects import WorkerEffect
 from ...proto.views import WorkerInfo
+from ...proto.worker_events import BlocksLanded, HandoverOffered, StreamAcked, WorkerEvent
 from .core import Flight, WorkerCore
 from .leap import Count, Horizon, Leap, Sample
 from .limits import WorkerLimits
@@ -30,6 +31,18 @@ class LeapingCore(WorkerCore):
         if self._flight is None or moving:
             return None
         return self._leap.horizon(self._flight.entries)
+
+    def unnoticed(self, event: WorkerEvent) -> bool:
+        """Whether the batch would go on just the same if the event came earlier or later."""
+        if self._holdings.waiting:
+            return False
+        match event:
+            case StreamAcked():
+                return True  # what has finished here owns nothing
+            case BlocksLanded() | HandoverOffered():
+                return self._targets.wants_more(event)
+            case _:
+                return False
 
     def pass_over(self, ends_ns: list[int], sample: Sample) -> list[WorkerEffect]:
         """Iterations ended at `ends_ns` that decided nothing; the next one is in flight."""

@@ -145,6 +145,15 @@ class TargetMoves:
             move.progress_ns = now_ns
             self._try_commit(move, now_ns)
 
+    def wants_more(self, event: BlocksLanded | HandoverOffered) -> bool:
+        """Whether an open move is not complete with what `event` says."""
+        move = self.moves.get(event.move_id)
+        if move is None or not move.open:
+            return False
+        if isinstance(event, BlocksLanded):
+            return move.offer is None
+        return not all(copy_id in move.landed for copy_id in event.copies)
+
     def copy_failed(self, event: CopyFailed, now_ns: int) -> None:
         """A copy came damaged, or not whole: it will not come again, so nor will the move."""
         move = self.moves[event.move_id]

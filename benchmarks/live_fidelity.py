@@ -5,8 +5,11 @@
 First `splitweave profile` measures a worker (or give --profile FILE). Then Azure's conversation
 trace, with lengths divided by --shrink and at --rate requests/s, is asked of a live cluster with
 the demo model, one thread per worker, and simulated with that profile. TTFT and TPOT are the
-client's: TPOT is (last - first) / (tokens - 1). Beside the profile the simulation is told one
-thing that was measured apart: what a message costs (benchmarks/overhead.py: about 1.4 ms a hop).
+client's: TPOT is (last - first) / (tokens - 1). Workers share this machine's compute: the profile
+is taken with `--beside` as many as there are others, and the scenario puts all on one node. Beside
+the profile the simulation is told one thing that was measured apart: what a message costs
+(benchmarks/overhead.py: about 1.4 ms a hop). A second table explains a miss: iterations live and
+simulated, and those of the live workers against the profile's word on the very same batches.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from splitweave.benchmarks.truths.comparison import Line, statistics
+from splitweave.benchmarks.truths.iterations import Life, explained, live_iterations
 from splitweave.client import AsyncClient
 from splitweave.cluster.live.cluster import LiveCluster
 from splitweave.cluster.live.config import ClusterConfig, PoolConfig
@@ -33,6 +37,7 @@ from splitweave.cluster.live.setups import worker_setup
 from splitweave.proto.ids import WorkerId
 from splitweave.proto.toml_file import build
 from splitweave.proto.views import Role
+from splitweave.sim.costs.table import MeasuredTable
 from splitweave.sim.run import simulate
 from splitweave.sim.scenario import Scenario
 from splitweave.sim.workloads.source import Source
@@ -88,11 +93,12 @@ def asks_of(data: Path, rate_per_s: float, shrink: int, seconds: float) -> list[
     ]
 
 
-def profiled(console: Console, path: Path) -> Path:
-    """Measures a worker as `splitweave profile` does."""
+def profiled(console: Console, path: Path, beside: int) -> Path:
+    """Measures a worker as `splitweave profile` does, and what so many others cost it."""
     command = [
         str(Path(sys.executable).with_name("splitweave")), "profile", "--out", str(path),
         "--threads", "1", "--context", str(CONTEXT), "--rounds", "3",
+        "--beside", str(beside),
     ]  # fmt: skip
     console.print("profiling:", " ".join(command[1:]), soft_wrap=True)
     subprocess.run(command, check=True)
@@ -127,7 +133,7 @@ def scenario_of(config: ClusterConfig, trace: Path, table: Path, hop_us: float) 
     limits = worker_setup(config, config.pools[0], WorkerId("worker-0")).limits
     pools = [
         {"name": pool.name, "role": pool.role.value, "hardware": "cpu", "blocks": pool.blocks,
-         "link_gbytes_per_s": 1.5, "link_latency_us": 500.0}
+         "node_group": "machine", "link_gbytes_per_s": 1.5, "link_latency_us": 500.0}
         for pool in config.pools
     ]  # fmt: skip
     tables = {
@@ -147,13 +153,16 @@ def scenario_of(config: ClusterConfig, trace: Path, table: Path, hop_us: float) 
     return build(Scenario, tables, "the live cluster")
 
 
-def simulated(scenario: Scenario, hop_us: float) -> list[Answer]:
+def simulated(scenario: Scenario, hop_us: float) -> tuple[list[Answer], list[Life]]:
     """What the simulator says. Between client and gateway there is a hop each way."""
-    records = simulate(scenario).world.clients.records
-    return [
+    world = simulate(scenario).world
+    answers = [
         Answer(row.ttft_s + 2e-6 * hop_us, row.tpot_s if row.output_tokens > 1 else None)
-        for _, row in records.by_arrival()
+        for _, row in world.clients.records.by_arrival()
     ]
+    engines = [party.engine for party in world.mail.workers.values()]
+    lives = [Life(str(e.key.worker_id), e.iterations, e.busy_ns / 1e9) for e in engines]
+    return answers, lives
 
 
 def compared(live: list[Answer], simulation: list[Answer], seconds: float) -> list[Line]:
@@ -200,21 +209,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     console, seconds = Console(), given.minutes * 60
-    table = (given.profile or profiled(console, Path("live_profile.csv"))).resolve()
+    beside = len(SHAPES[given.shape]) - 1
+    table = (given.profile or profiled(console, Path("live_profile.csv"), beside)).resolve()
     asks = asks_of(given.data, given.rate, given.shrink, seconds)
     trace = Path("live_trace.jsonl").resolve()
     trace.write_text("".join(json.dumps(asdict(ask)) + "\n" for ask in asks))
     config = config_of(given.shape)
-    simulation = simulated(scenario_of(config, trace, table, given.hop_us), given.hop_us)
+    simulation, lives = simulated(scenario_of(config, trace, table, given.hop_us), given.hop_us)
     with console.status(f"starting {given.shape}"):
         cluster = LiveCluster.start(config, lambda *_: None)
     try:
+        live_iterations(cluster)  # from now on they are kept
         with Progress(console=console) as progress:
             live = asyncio.run(replay(cluster.address, asks, progress))
+        seen = live_iterations(cluster)
     finally:
         cluster.stop()
     lines = compared(live, simulation, seconds)
     console.print(_table(lines, f"{len(asks)} requests on {given.shape}, CPU"))
+    console.print(explained(lives, seen, MeasuredTable(table)))
     if given.json is not None:
         rows = [asdict(line) | {"error": line.error, "holds": line.holds} for line in lines]
         given.json.write_text(json.dumps(rows, indent=2) + "\n")

@@ -1,7 +1,8 @@
 """A worker's engine and its end of every KV copy, simulated.
 
-An iteration takes what the cost model says. Each of its copies starts when its
-layers are stored: at the share of the iteration that comes before `last_layer`.
+An iteration takes what the cost model says, longer where others of its node compute.
+Each of its copies starts when its layers are stored: at the share of the iteration that
+comes before `last_layer`.
 A landing writes only under an open lease. A copy reads its source blocks when
 its last byte leaves, and a request's slots are read and written both when its
 iteration starts and when it ends: whoever gives blocks away too early pays.
@@ -21,11 +22,13 @@ from .clock import Action, Scheduler
 from .content import BlockContent, Payload
 from .costs.meter import Meter
 from .costs.protocol import CostModel
+from .costs.slowdown import kind_of
 from .costs.work import work_of
 from .errors import InvariantBroken
 from .fast_forward import FastForward
 from .inbound import Inbound, LeaseName
 from .links import Fate, Links, Passage
+from .shared_node import Point, Shared
 from .streams import TrueStream, quick_token
 
 
@@ -69,6 +72,7 @@ class Engine:
         self._peers = peers
         self._leases: set[LeaseName] = set()
         self.meter: Meter | None = None  # where the device's power is known
+        self.shared: Shared | None = None  # where the worker shares its node's compute
         self.fast: FastForward | None = None  # it takes the iterations that are all decodes
         self._iterations = 0
         self._busy_ns = 0
@@ -91,6 +95,8 @@ class Engine:
         self.gone = True
         if self.fast is not None:
             self.fast.gone = True
+        if self.shared is not None:
+            self.shared.node.leave(self.key)
 
     @property
     def iterations(self) -> int:
@@ -118,17 +124,43 @@ class Engine:
         now_ns = self._scheduler.now_ns
         duration_ns = self._cost.iteration_ns(order.batch)
         self._iterations += 1
-        self._busy_ns += duration_ns
-        if self.meter is not None:
-            self.meter.add(work_of(order.batch), duration_ns)
         if self.content is not None:
             self.inbound.begin_writes(order.batch, self._leases)
             self.content.compute(order.batch, self._peers.stream)
-        self._peers.computing(order.batch, now_ns, now_ns + duration_ns)
+        if self.shared is not None:
+            self._iterate_beside(self.shared, order, duration_ns)
+            return
+        self._spend(order.batch, now_ns, now_ns + duration_ns)
         for copy in order.copies:
             stored_ns = now_ns + duration_ns * copy.last_layer // self._layers
             self._scheduler.at(stored_ns, self._start_later, copy)
         self._scheduler.at(now_ns + duration_ns, self._finish, order.batch)
+
+    def _iterate_beside(self, shared: Shared, order: RunIteration, alone_ns: int) -> None:
+        """Others may slow it: how long it takes is known when it ends."""
+        points = [
+            Point(
+                done_ns=alone_ns * copy.last_layer // self._layers,
+                action=self._start_later,
+                argument=copy,
+            )
+            for copy in order.copies
+        ]
+        points.sort(key=_done_ns)
+        what = (order.batch, self._scheduler.now_ns)
+        points.append(Point(done_ns=alone_ns, action=self._finish_beside, argument=what))
+        shared.begin(self.key, kind_of(work_of(order.batch)), points)
+
+    def _finish_beside(self, what: tuple[Batch, int]) -> None:
+        batch, began_ns = what
+        self._spend(batch, began_ns, self._scheduler.now_ns)
+        self._finish(batch)
+
+    def _spend(self, batch: Batch, begins_ns: int, ends_ns: int) -> None:
+        self._busy_ns += ends_ns - begins_ns
+        if self.meter is not None:
+            self.meter.add(work_of(batch), ends_ns - begins_ns)
+        self._peers.computing(batch, begins_ns, ends_ns)
 
     def _finish(self, batch: Batch) -> None:
         if self.gone:
@@ -227,6 +259,10 @@ class Engine:
                 copy_id=copy.copy_id, move_id=copy.move_id, transfer_bytes=self._bytes(copy)
             )
         )
+
+
+def _done_ns(point: Point) -> int:
+    return point.done_ns
 
 
 def _quick_tokens(batch: Batch) -> tuple[SampledToken | None, ...]:

@@ -12,7 +12,7 @@ from .clients import Clients
 from .clock import NS_PER_S, Scheduler
 from .content import BlockContent
 from .cores import CoreBuilder
-from .costs.build import cost_model, first_speed, power_model
+from .costs.build import cost_model, first_speed, power_model, slowdown_of
 from .costs.meter import Meter
 from .engine import Engine, Peers
 from .fast_forward import Due, FastForward
@@ -25,6 +25,7 @@ from .observer import Observer
 from .parties import ControllerParty, GatewayParty, Pools, WorkerParty
 from .queue import EventQueue
 from .scenario import PoolSpec, Scenario
+from .shared_node import shared_nodes
 from .shell import Perform, QueueShell, Shell, Step, Watch
 from .transcript import Transcript
 
@@ -68,7 +69,10 @@ class Maker:
         self._pools = {pool.name: pool for pool in scenario.pools}
         unseen = scenario.calm and watching.nobody and isinstance(scheduler, EventQueue)
         usual = type(builder).worker is CoreBuilder.worker  # others' cores are stepped
-        self._fast = scenario.fast_forward and unseen and usual
+        slowdowns = {name: slowdown_of(spec) for name, spec in scenario.hardware.items()}
+        self._nodes = shared_nodes(scenario, slowdowns, scheduler)
+        alone = not self._nodes.shared  # beside others, an iteration's end is not foreseen
+        self._fast = scenario.fast_forward and unseen and usual and alone
         self._costs = {name: cost_model(h, scenario.model) for name, h in scenario.hardware.items()}
         self._powers = {name: power_model(spec) for name, spec in scenario.hardware.items()}
 
@@ -79,7 +83,7 @@ class Maker:
             counted = self._scenario.blocks_of(pool)
             blocks.append(f"{pool.name}: {counted.count} KV blocks per worker, {counted.origin}")
         costs = [f"{name}: {line}" for name in self._costs for line in self._costs[name].describe()]
-        return blocks + costs
+        return blocks + costs + self._nodes.describe()
 
     def controller(
         self,
@@ -113,6 +117,7 @@ class Maker:
         if self._watching.checked:
             content = BlockContent(info.blocks_total, info.block_tokens, self._model.layers)
         engine = Engine(info, self._model.layers, self._costs[pool.hardware], content, peers)
+        engine.shared = self._nodes.shared.get(key.worker_id)
         if (power := self._powers[pool.hardware]) is not None:
             engine.meter = Meter(power)
         host = HostMemory(info.block_bytes, pool.host_gbytes_per_s * 1e9, content, pool.host_blocks)

@@ -1,16 +1,21 @@
 """What `splitweave profile` does: loads a model as a worker would, and times its iterations."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ...workers.live.engine import Engine, load_engine
+from ...workers.live.engine import Engine
+from ...workers.live.profiling.beside import KINDS, Beside, measure_beside
 from ...workers.live.profiling.links import measure_links
+from ...workers.live.profiling.neighbours import EngineSetup, NeighbourError, Neighbours
 from ...workers.live.profiling.profile import Profile, measure, table_of
 from ...workers.live.profiling.shapes import Room
-from .config import ModelConfig
+from .config import ConfigError, ModelConfig
 from .model_path import resolve
 
 
@@ -23,6 +28,7 @@ class Wanted:
     threads: int
     room: Room
     rounds: int
+    beside: int = 0  # other workers of the machine, to be measured beside
 
 
 def profile(wanted: Wanted, out: Path) -> None:
@@ -31,9 +37,15 @@ def profile(wanted: Wanted, out: Path) -> None:
     path, name = resolve(ModelConfig(path=wanted.model))
     out.parent.mkdir(parents=True, exist_ok=True)
     room = wanted.room
+    setup = EngineSetup(
+        model_path=str(path), device=wanted.device, threads=wanted.threads,
+        blocks=room.blocks, block_tokens=room.block_tokens,
+    )  # fmt: skip
     with console.status(f"loading {name}"):
-        engine = load_engine(path, room.blocks, room.block_tokens, wanted.device, wanted.threads)
+        engine = setup.load()
     found = _measured(console, engine, wanted, name)
+    if wanted.beside:
+        found = replace(found, beside=_beside(console, engine, setup, wanted))
     out.write_text(table_of(found))
     links = measure_links(engine, wanted.rounds) if wanted.device == "cpu" else []
     console.print(
@@ -55,13 +67,33 @@ def profile(wanted: Wanted, out: Path) -> None:
 
 
 def _measured(console: Console, engine: Engine, wanted: Wanted, name: str) -> Profile:
+    with _bar(console, "measuring") as show:
+        return measure(engine, wanted.room, name, wanted.rounds, show)
+
+
+def _beside(console: Console, engine: Engine, setup: EngineSetup, wanted: Wanted) -> Beside:
+    try:
+        with console.status(f"starting {wanted.beside} neighbours"):
+            neighbours = Neighbours(setup, wanted.beside)
+    except NeighbourError as error:
+        raise ConfigError(f"--beside {wanted.beside}: {error}") from None
+    with neighbours, _bar(console, f"beside {wanted.beside} more") as show:
+        found = measure_beside(engine, wanted.room, neighbours, wanted.rounds, show)
+    for kind, other in product(KINDS, KINDS):
+        console.print(found.describe(kind, other), highlight=False, soft_wrap=True)
+    return found
+
+
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; gives what moves it: (done, in all)."""
     columns = (
-        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("measuring", total=None)
+        task = bar.add_task(what, total=None)
 
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return measure(engine, wanted.room, name, wanted.rounds, show)
+        yield show

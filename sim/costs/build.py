@@ -17,6 +17,7 @@ from .parallel import Parallel
 from .plain import Affine, Hardware, Roofline
 from .power import Capped, Power, power_of
 from .protocol import CostModel
+from .slowdown import Slowdown, given_slowdown, read_slowdown
 from .specs import AffineSpec, AicSpec, DeviceSpec, LayersSpec, ModelSpec, RooflineSpec, TableSpec
 from .table import MeasuredTable
 
@@ -51,6 +52,15 @@ def derived_blocks(spec: Spec, model: ModelSpec, block_tokens: int) -> Blocks | 
     assert not isinstance(spec, RooflineSpec | AffineSpec), "they name no device"
     ep = spec.ep if isinstance(spec, DeviceSpec | AicSpec) else 1
     return derive_blocks(model.decoder(), device, Parallel(tp=spec.tp, ep=ep), block_tokens)
+
+
+def slowdown_of(spec: Spec) -> Slowdown | None:
+    """What its iterations suffer from others of their node; None: nothing. Raises CostError."""
+    if not isinstance(spec, TableSpec | AffineSpec | DeviceSpec):
+        return None
+    if spec.slowdown is not None:
+        return given_slowdown(spec.slowdown)
+    return read_slowdown(Path(spec.path)) if isinstance(spec, TableSpec) else None
 
 
 def first_speed(cost: CostModel) -> Speed:

@@ -30,14 +30,9 @@ class Rows:
 
 def read_rows(path: Path, columns: Sequence[str], *, text: str | None = None) -> Rows:
     """`columns` as numbers >= 0 and, if asked, one column as text. Raises CostError."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CostError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CostError(f"{path}: invalid UTF-8 at byte {error.start}") from None
-    head = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    provenance = dict(_pair(path, n, line) for n, line in enumerate(lines[:head], start=1))
+    lines = _lines(path)
+    head = _head(lines)
+    provenance = _provenance(path, lines[:head])
     reader = csv.reader(lines[head:])
     header = next(reader, [])
     wanted = [*columns, *([text] if text else [])]
@@ -57,6 +52,30 @@ def read_rows(path: Path, columns: Sequence[str], *, text: str | None = None) ->
     if not numbers:
         raise CostError(f"{path}: no rows in it")
     return Rows(path=path, provenance=provenance, numbers=numbers, texts=texts)
+
+
+def read_provenance(path: Path) -> dict[str, str]:
+    """What the lines above the columns say. Raises CostError."""
+    lines = _lines(path)
+    return _provenance(path, lines[: _head(lines)])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise CostError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CostError(f"{path}: invalid UTF-8 at byte {error.start}") from None
+
+
+def _head(lines: list[str]) -> int:
+    """How many lines stand above the columns."""
+    return next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+
+
+def _provenance(path: Path, head: list[str]) -> dict[str, str]:
+    return dict(_pair(path, n, line) for n, line in enumerate(head, start=1))
 
 
 def _pair(path: Path, number: int, line: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Bytes = Annotated[float, Field(gt=0, le=8)]
 Watts = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,6 +86,7 @@ class AffineSpec:
     kind: Literal["affine"]
     iteration_us: float = Field(ge=1)
     token_us: float = Field(ge=0)
+    slowdown: Factor | None = None  # of an iteration, per other worker of its node that computes
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -97,6 +99,7 @@ class DeviceSpec:
     tp: Positive = 1
     ep: Positive = 1
     power_cap_w: Watts | None = None  # per GPU
+    slowdown: Factor | None = None
     efficiency: Efficiency = field(default_factory=Efficiency)
 
 
@@ -112,6 +115,7 @@ class TableSpec:
     catalogue: str | None = None
     tp: Positive = 1
     power_cap_w: Watts | None = None
+    slowdown: Factor | None = None  # in the place of what the table says
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

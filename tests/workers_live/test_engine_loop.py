@@ -240,3 +240,15 @@ def test_an_engine_that_fails_ends_the_process_with_the_reason_and_no_event() ->
     assert "CRITICAL iteration 41 failed" in ended.stderr
     assert "no more memory" in ended.stderr
     assert ended.stdout == ""
+
+
+def test_iterations_are_timed_from_the_first_time_that_somebody_asks(engine: Scripted) -> None:
+    engine.loop.run(order(1))
+    engine.take(LAYERS + 1)
+    assert engine.loop.log.take() == []
+    for number in (2, 3):
+        engine.loop.run(order(number))
+    engine.take(2 * LAYERS + 2)
+    engine.loop.stop(WAIT_S)
+    second, third = engine.loop.log.take()
+    assert second.began_ns <= second.ended_ns <= third.began_ns <= third.ended_ns

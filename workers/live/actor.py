@@ -14,6 +14,7 @@ from ...proto.move import Copy
 from .setup import WorkerSetup
 
 if TYPE_CHECKING:
+    from .iteration_log import TimedIteration
     from .transport import Endpoint, ParcelHeader
 
 
@@ -43,6 +44,10 @@ class WorkerActor:
     def cut(self, peer: WorkerId) -> int:
         """For tests and operators: close every KV pair with that worker, now. How many."""
         return self._worker.cut(peer)
+
+    def iterations(self) -> "list[TimedIteration]":
+        """What iterations took since the last call; the first call begins to keep them."""
+        return self._worker.iterations()
 
     def life(self) -> int:
         """The incarnation of this life; answers while the process is well."""

@@ -8,6 +8,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...proto.effects import RunIteration
 from ...proto.move import Copy
 from ...proto.worker_events import IterationDone
 from .engine import Engine
+from .iteration_log import IterationLog
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class EngineLoop:
     def __init__(
         self, engine: Engine, post: Callable[[Any], None], start_copy: Callable[[Copy], None]
     ) -> None:
+        self.log = IterationLog()
         self._engine = engine
         self._post = post
         self._start_copy = start_copy
@@ -64,5 +67,8 @@ class EngineLoop:
             for copy in due.get(layer, ()):
                 self._start_copy(copy)
 
+        began_ns = time.monotonic_ns()
         sampled = self._engine.run(order.batch, on_layer)
+        ended_ns = time.monotonic_ns()
         self._post(IterationDone(iteration=order.batch.iteration, sampled=sampled))
+        self.log.add(order.batch, began_ns, ended_ns)

@@ -37,6 +37,7 @@ from .core_shell import CoreShell
 from .engine import Engine, load_engine
 from .engine_loop import EngineLoop
 from .host_memory import HostMemory
+from .iteration_log import TimedIteration
 from .loop_thread import LoopThread
 from .move_log import log_line
 from .peers import Peers
@@ -81,6 +82,10 @@ class Worker:
     def cut(self, peer: WorkerId) -> int:
         """Close every KV pair with that worker; how many. Their copies fail, the next pair anew."""
         return 0 if self._shell is None else self._transport.cut(peer)
+
+    def iterations(self) -> list[TimedIteration]:
+        """What iterations took since the last call; the first call begins to keep them."""
+        return [] if self._shell is None else self._engine_loop.log.take()
 
     def life(self) -> int:
         """The incarnation of this life."""

@@ -29,13 +29,20 @@ def profile(  # noqa: PLR0913  (a command line is flat)
     ] = 32,
     context: Annotated[int, typer.Option(help="Longest context to measure.", min=1)] = 2048,
     rounds: Annotated[int, typer.Option(help="Times each shape is measured.", min=1)] = 5,
+    beside: Annotated[
+        int,
+        typer.Option(help="Measure too how so many other workers slow it down.", min=0, max=64),
+    ] = 0,
 ) -> None:
     """Measure prefills, decodes and both at once, and write them for the simulator.
 
     Loads the model as a worker does and times iterations by prompt length and context, by
     batch and context, and mixed ones; what a worker's core takes between two iterations is
-    added. `splitweave simulate` uses the file: `[hardware.NAME] kind = "table"`
-    (docs/cost-models.md). Let the machine do nothing else meanwhile.
+    added. With --beside N some shapes are timed again while N processes compute the same
+    model endlessly, and what an iteration suffers from them is written above the table: give
+    the number of other workers that will share this machine. `splitweave simulate` uses the
+    file: `[hardware.NAME] kind = "table"` (docs/cost-models.md). Let the machine do nothing
+    else meanwhile.
     """
     with reporting():
         require_serving()
@@ -49,5 +56,9 @@ def profile(  # noqa: PLR0913  (a command line is flat)
             block_tokens=block_tokens,
         )
         live.profile(
-            live.Wanted(model=model, device=device, threads=threads, room=room, rounds=rounds), out
-        )
+            live.Wanted(
+                model=model, device=device, threads=threads, room=room, rounds=rounds,
+                beside=beside,
+            ),
+            out,
+        )  # fmt: skip

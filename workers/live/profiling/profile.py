@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .... import __version__
 from ..engine import Engine
+from .beside import Beside
 from .shapes import Room, Shape, left_out, shapes_of
 from .timing import host_us, time_shapes
 
@@ -42,6 +43,7 @@ class Profile:
     missing: int  # points of the grids that there was no room for
     device: str
     model: str
+    beside: Beside | None = None
 
 
 def measure(engine: Engine, room: Room, model: str, rounds: int, progress: Progress) -> Profile:
@@ -71,6 +73,7 @@ def table_of(profile: Profile) -> str:
         f"# model = {profile.model}",
         f"# date = {datetime.now(UTC).date().isoformat()}",
         f"# host = {host.base_us:.1f} us and {host.each_us:.2f} us per request, in every row",
+        *(profile.beside.lines() if profile.beside else ()),
         ",".join(COLUMNS),
     ]
     for shape, engine_us in profile.times_us.items():

@@ -6,6 +6,7 @@ the same machine in the same run. Peers, as published or seen on two cores: spli
 120 to 330 requests/s (8 to 80 machines), Dynamo's mocker 2 100 to 2 400 (8 GPUs).
 
     python benchmarks/simulator.py [--data FOLDER] [--requests N] [--workers 8,40,80] [--json PATH]
+    python benchmarks/simulator.py --long 1000000    one long run on 8 workers, for its memory
 
 Times are CPU seconds of one process, each run in a process of its own; the world is built before
 the clock starts. Without --data (Azure's and Mooncake's traces) their synthetic likes are used.
@@ -130,10 +131,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder that holds azure/ and mooncake/")
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--workers", default="8,40,80,400,1000", help="sizes of the cluster")
+    parser.add_argument("--long", type=int, metavar="N", help="only this: N requests on 8 workers")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    sizes = [int(size) for size in given.workers.split(",")]
-    listed = cases(given.requests, sizes)
+    if given.long:  # longer than any trace
+        given.data, listed = None, [Case("azure-conversation", 8, given.long)]
+    else:
+        listed = cases(given.requests, [int(size) for size in given.workers.split(",")])
     speeds = [timed(case, given.data) for case in track(listed, "runs")]
     Console(width=120).print(_table(speeds))
     if given.json is not None:

@@ -8,9 +8,8 @@ any window of time, what must be done within it fits into its worker-seconds:
         less the dearest that may be missed           <=  workers x length of the window
 
 A request is due TTFT + TPOT x (its tokens - 1) after it arrived, its prefill TTFT after.
-Bursts share the misses: with the load cut into runs of so many requests, each run's prefills
-leave out as many of its dearest as must be for the rest to fit, and all runs together leave
-out no more than may be missed.
+Bursts share the misses: of all prefills together no more must be late than may be missed,
+with the best choice of those that are left out (`late.py`).
 A prefill worker may decode what finds no room among the decode workers, so a prefill
 pool's time that its prefills leave counts for decodes too.
 """
@@ -31,13 +30,12 @@ from .demand import (
 )
 from .fleet import Fleet, Shape
 from .floor import Floor, floor_of
+from .late import least_workers, likely_workers
 from .machines import WorkerType
 from .question import Question
 
 Bools = NDArray[np.bool_]
 Window = tuple[float, float]  # seconds
-RUNS = (8, 16, 32, 64, 128, 256)  # requests: bursts of these lengths are seen
-RUN_WORKERS_MAX = 4096
 GRID = 16  # windows begin at so many arrivals, and end at twice as many deadlines
 TOLERANCE = 1e-6  # of rounding: costs are whole nanoseconds
 
@@ -57,7 +55,8 @@ class Bounds:
         self._ends = np.array([end for _, end in windows])
         self._floors: dict[tuple[str, Role], Floor] = {}
         self._needs: dict[tuple[str, Role, bool], Floats] = {}
-        self._runs: dict[tuple[str, bool], float] = {}
+        self._likely: dict[str, int] = {}
+        self._bursts_of: dict[tuple[str, bool], float] = {}
 
     def certain_misses(self, shape: Shape) -> int:
         """Requests that idle workers of that shape serve too late."""
@@ -66,7 +65,7 @@ class Bounds:
         ttft_s = idle_ttft_s(floors[0], self._requests, budgets)
         tpots_s = [idle_tpot_s(floor, self._requests) for floor in floors]
         tpot_s = np.min(tpots_s, axis=0)
-        late = (ttft_s > self._slo.ttft_s + TOLERANCE) | (tpot_s > self._slo.tpot_s + TOLERANCE)
+        late = self._late(ttft_s) | (tpot_s > self._slo.tpot_s + TOLERANCE)
         return int(late.sum())
 
     def possible(self, shape: Shape, most: tuple[int, ...]) -> Bools:
@@ -92,39 +91,46 @@ class Bounds:
         if not shape.disaggregated:
             kind = shape.types[0]
             needs = [self._need(kind, role, mixed=True) for role in (Role.MIXED, Role.PREFILL)]
-            return (max(*map(self._workers, needs), self._by_runs(kind, mixed=True)),)
+            return (max(*map(self._workers, needs), self._by_bursts(kind, mixed=True)),)
         first, second = shape.types
         prefills = self._workers(self._need(first, Role.PREFILL))
         decodes = self._workers(self._need(second, Role.DECODE))
-        return max(prefills, self._by_runs(first, mixed=False)), decodes
+        return max(prefills, self._by_bursts(first, mixed=False)), decodes
 
-    def _by_runs(self, kind: WorkerType, *, mixed: bool) -> float:
+    def likely_prefills(self, kind: WorkerType) -> int:
+        """A guess, no bound: prefill workers of that type that may be enough."""
+        if kind.name not in self._likely:
+            floor, budgets = (
+                self._floor(kind, Role.PREFILL),
+                self._question.budgets(kind, Role.PREFILL),
+            )
+            times_s = idle_ttft_s(floor, self._requests, budgets)
+            self._likely[kind.name] = likely_workers(
+                self._requests.at_s, times_s, self._slo.ttft_s, self._misses_max
+            )
+        return self._likely[kind.name]
+
+    def _by_bursts(self, kind: WorkerType, *, mixed: bool) -> float:
         """Workers that bursts of prefills need."""
         key = (kind.name, mixed)
-        if key not in self._runs:
+        if key not in self._bursts_of:
             pool = Role.MIXED if mixed else Role.PREFILL
             budgets = self._question.budgets(kind, pool)
-            work = self._seconds(self._floor(kind, pool), budgets, Role.PREFILL)
-            self._runs[key] = self._bursts(work)
-        return self._runs[key]
+            self._bursts_of[key] = self._bursts(self._floor(kind, pool), budgets)
+        return self._bursts_of[key]
 
-    def _bursts(self, work: Floats) -> float:
-        workers = 1
-        for run in RUNS:
-            starts = np.arange(0, len(work), run)
-            ends = np.minimum(starts + run, len(work)) - 1
-            at_s = self._requests.at_s
-            lengths = (at_s[ends] - at_s[starts] + self._slo.ttft_s) * (1 + TOLERANCE)
-            padded = np.zeros(len(starts) * run)
-            padded[: len(work)] = work
-            dearest = -np.sort(-padded.reshape(-1, run), axis=1)
-            left = dearest[:, ::-1].cumsum(axis=1)[:, ::-1]  # [run, left out before]: what remains
-            while (
-                workers < RUN_WORKERS_MAX
-                and (left > workers * lengths[:, None]).sum() > self._misses_max
-            ):
-                workers += 1
+    def _bursts(self, floor: Floor, budgets: Budgets) -> float:
+        """Those that not even an idle worker serves in time are late without any work."""
+        certain = self._late(idle_ttft_s(floor, self._requests, budgets))
+        work = np.where(certain, 0.0, self._seconds(floor, budgets, Role.PREFILL))
+        within_s = self._slo.ttft_s * (1 + TOLERANCE)
+        late_max = self._misses_max - int(certain.sum())
+        workers = least_workers(self._requests.at_s, work, within_s, late_max)
         return float(workers) if workers > 1 else 0.0
+
+    def _late(self, ttft_s: Floats) -> Bools:
+        late: Bools = ttft_s > self._slo.ttft_s + TOLERANCE
+        return late
 
     def _workers(self, need_s: Floats) -> float:
         return float((need_s / self._lengths).max(initial=0.0))
@@ -133,7 +139,7 @@ class Bounds:
         """Which counts of decode workers may do beside so many prefill workers."""
         first, second = shape.types
         left_s = prefills * self._lengths * (1 + TOLERANCE) - self._need(first, Role.PREFILL)
-        if (left_s < 0).any() or prefills < self._by_runs(first, mixed=False):
+        if (left_s < 0).any() or prefills < self._by_bursts(first, mixed=False):
             return np.zeros(most, dtype=bool)
         there_s, here_s = self._need(first, Role.DECODE), self._need(second, Role.DECODE)
         taken = np.minimum(1.0, left_s / np.maximum(there_s, TOLERANCE))

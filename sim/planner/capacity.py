@@ -12,6 +12,7 @@ import numpy as np
 
 from .bounds import Bounds
 from .fleet import Fleet, Shape
+from .machines import WorkerType
 from .search import Space, costs_of, largest
 
 STEP = 1.05
@@ -67,6 +68,26 @@ class Race:
         contender.low = step
         if step > self.best:
             self.best, self.leader = step, fleet
+
+    def too_few(self, kind: WorkerType, count: int, step: int) -> None:
+        """So many prefill workers of that type, or fewer, are too few at that step."""
+        for contender in self._prefilled_by(kind, count):
+            contender.high = min(contender.high, step - 1)
+
+    def shared(self, fleet: Fleet) -> bool:
+        """Whether other open fleets have no more prefill workers of the same type."""
+        kind, count = fleet.shape.types[0], fleet.counts[0]
+        others = self._prefilled_by(kind, count) if fleet.shape.disaggregated else []
+        return sum(contender.high > self.best for contender in others) > 1
+
+    def _prefilled_by(self, kind: WorkerType, most: int) -> list[Contender]:
+        return [
+            contender
+            for contender in self._contenders.values()
+            if contender.fleet.shape.disaggregated
+            and contender.fleet.shape.types[0].name == kind.name
+            and contender.fleet.counts[0] <= most
+        ]
 
     def _open(self) -> list[Contender]:
         return [c for c in self._contenders.values() if c.high > self.best]

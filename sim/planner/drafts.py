@@ -79,7 +79,7 @@ class Plan:
     budget_open: int = 0
     strains: list[Weakness] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
-    simulated: int = 0
+    pools_tried: int = 0
     finished: bool = False
 
     @property

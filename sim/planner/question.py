@@ -13,13 +13,18 @@ from .trace import Load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`tokens` per iteration: given for all, or (None) as each role and machine has it best."""
+    """`tokens` per iteration: given for all, or (None) as each role and machine has it best.
+
+    `copies`: parts of one chunk's KV in a handoff, instead of one per layer. Each costs events; one
+    of them is not hidden behind the prefill.
+    """
 
     model: ModelSpec
     load: Load
     slo: Slo
     tokens: int | None = None
     seed: int = 1
+    copies: int = 4
 
     @property
     def block_tokens(self) -> int:

@@ -29,9 +29,9 @@ def found_line(plan: Plan) -> str:
     found = plan.found
     runs = len(plan.tried)
     line = (
-        f"{found.candidates} fleets: {found.beyond_bounds} ruled out by bounds, "
-        f"{found.tried} simulated ({runs} runs in all), "
-        f"{found.candidates - found.beyond_bounds - found.tried - found.open} "
+        f"{found.candidates} fleets: {found.beyond_bounds} ruled out by bounds, {found.short} by "
+        f"{plan.pools_tried} prefill pools tried by themselves, {found.tried} simulated ({runs} "
+        f"runs in all), {found.beyond_others} "
         "no cheaper than one found or no larger than one that failed"
     )
     if not found.open:

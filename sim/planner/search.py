@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from .bounds import Bools, Bounds
 from .fleet import Fleet, Shape
+from .machines import WorkerType
 from .slo import Unit
 
-NEAR = 0.05  # of the best found: shapes this close are tried right below it
+NEAR = 0.3  # of the best found: shapes this close are tried right below it
 FIRST = 1.5  # times its bound, while nothing is found
 Floats = NDArray[np.float64]
 
@@ -61,16 +62,22 @@ class Found:
     best: Fleet | None = None
     candidates: int = 0
     beyond_bounds: int = 0
+    short: int = 0  # closed because their prefill pools are too small, whatever decodes
     tried: int = 0
     open: int = 0
     least_open: float | None = None
+
+    @property
+    def beyond_others(self) -> int:
+        """No cheaper than one found, or no larger than one that failed."""
+        return self.candidates - self.beyond_bounds - self.short - self.tried - self.open
 
 
 class Search:
     """One search. Ask `tries`, tell each outcome with `met` or `failed`."""
 
     def __init__(self, space: Space, bounds: Bounds) -> None:
-        self._unit = space.unit
+        self._unit, self.bounds = space.unit, bounds
         self.found = Found()
         self._best_cost = np.inf
         grids = [_grid(shape, space, bounds, self.found) for shape in space.shapes]
@@ -105,6 +112,42 @@ class Search:
         grid = self._grids[fleet.shape.name]
         grid.open[tuple(slice(count) for count in fleet.counts)] = False
         grid.failed_cost = max(grid.failed_cost, fleet.cost(self._unit))
+        self._count_open()
+
+    def prefills(self) -> list[tuple[WorkerType, int, int]]:
+        """Types that prefill for several shapes: least and most of them in an open fleet."""
+        found: dict[str, list[tuple[WorkerType, int, int]]] = {}
+        for grid in self._grids.values():
+            if grid.shape.disaggregated and grid.open.any():
+                counts = np.flatnonzero(grid.open.any(axis=1)) + 1
+                kind = grid.shape.types[0]
+                found.setdefault(kind.name, []).append((kind, int(counts[0]), int(counts[-1])))
+        return [
+            (several[0][0], min(low for _, low, _ in several), max(high for _, _, high in several))
+            for _, several in sorted(found.items())
+            if len(several) > 1
+        ]
+
+    def opening(self, kind: WorkerType, count: int) -> Fleet | None:
+        """The cheapest open fleet with that prefill pool whose decode workers have slack."""
+        found: list[tuple[float, str, Fleet]] = []
+        for grid in self._grids.values():
+            if not grid.shape.disaggregated or grid.shape.types[0].name != kind.name:
+                continue
+            least = np.ceil(FIRST * self.bounds.least(grid.shape)[1])
+            for index in np.flatnonzero(grid.open[count - 1]):
+                if index + 1 >= least:
+                    fleet = Fleet(grid.shape, (count, int(index) + 1))
+                    found.append((fleet.cost(self._unit), fleet.name, fleet))
+                    break
+        return min(found)[2] if found else None
+
+    def too_few(self, kind: WorkerType, count: int) -> None:
+        """So many prefill workers of that type, or fewer, are too few whatever decodes."""
+        for grid in self._grids.values():
+            if grid.shape.disaggregated and grid.shape.types[0].name == kind.name:
+                self.found.short += int(grid.open[:count].sum())
+                grid.open[:count] = False
         self._count_open()
 
     def _before(self, fleet: Fleet) -> bool:

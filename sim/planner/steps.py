@@ -7,8 +7,9 @@ from ...proto.toml_file import ConfigError
 from .bounds import Bounds
 from .capacity import LOWEST, Race, contenders_of, factor_of
 from .drafts import Plan, Tried, Watch, Weakness
-from .fleet import Shape, shapes_of
+from .fleet import Fleet, Shape, shapes_of
 from .machines import WorkerType, uncapped
+from .prefills import PrefillPools, Range, alone, roomy
 from .search import Search, Space
 from .slo import Budget, Unit
 from .trial import Verdict
@@ -17,6 +18,7 @@ from .trials import Trials, Try
 BATCH = 4  # fleets tried at once: not the number of processes, so that the plan is the same
 MORE_LOAD = 1.2
 FRONT_TRIES = 40
+OPENING_TRIES = 24  # of the least prefill pools, beside ever more decode workers
 
 
 class Steps:
@@ -25,34 +27,67 @@ class Steps:
     def __init__(self, plan: Plan, short: Trials, watch: Watch) -> None:
         self._plan, self._ask, self._watch = plan, plan.ask, watch
         self._short, self._long = short, short.on(plan.ask.confirmed)
+        self._alone = short.on(lambda factor: alone(plan.ask.tried(factor)))
+        self._too_few: list[tuple[WorkerType, int]] = []
         self._doing = ""
         short.told = self._long.told = self._told
+        self._alone.told = self._told_alone
 
     def cheapest(self) -> None:
         """The cheapest fleet that meets the SLO. Raises ConfigError if there is none."""
         ask, plan = self._ask, self._plan
-        self._doing = "cheapest fleet"
         shapes = tuple(shapes_of(self._kinds(ask.unit), ask.roles))
         bounds = Bounds(ask.tried(1.0))
         search = Search(Space(shapes=shapes, unit=ask.unit, gpus_max=ask.gpus_max), bounds)
         plan.found = search.found
         if not search.found.open:
             raise ConfigError(self._hopeless(bounds, shapes))
-        while search.found.tried < ask.tries_max and (fleets := search.tries(BATCH)):
-            verdicts = self._decided([Try(fleet) for fleet in fleets])
-            for fleet, verdict in zip(fleets, verdicts, strict=True):
-                if verdict.met:
-                    search.met(fleet)
-                else:
-                    search.failed(fleet)
-                if search.found.best is fleet:
-                    plan.cheapest = Tried(fleet, verdict)
+        pools = PrefillPools(ask.unit)
+        self._prefill_pools(search, pools)
+        while search.found.best is None and search.found.tried < OPENING_TRIES:
+            opening = [search.opening(kind, count) for kind, count in pools.enclosed()]
+            fleets = sorted(
+                (fleet for fleet in opening if fleet is not None),
+                key=lambda fleet: (fleet.cost(ask.unit), fleet.name),
+            )
+            if not fleets:
+                break
+            self._try(search, fleets[:BATCH])
+        while search.found.tried < ask.tries_max and search.found.open:
+            self._prefill_pools(search, pools)
+            self._try(search, search.tries(BATCH))
         if plan.cheapest is None:
             raise ConfigError(
                 f"no fleet of at most {ask.gpus_max} GPUs was found that meets the SLO "
                 f"({search.found.tried} simulated, {search.found.open} left); allow more GPUs "
                 "(--gpus-max) or more tries (--tries-max), loosen --slo, or lower --rate"
             )
+
+    def _try(self, search: Search, fleets: Sequence[Fleet]) -> None:
+        self._doing = "cheapest fleet"
+        verdicts = self._decided([Try(fleet) for fleet in fleets])
+        for fleet, verdict in zip(fleets, verdicts, strict=True):
+            (search.met if verdict.met else search.failed)(fleet)
+            if search.found.best is fleet:
+                self._plan.cheapest = Tried(fleet, verdict)
+
+    def _prefill_pools(self, search: Search, pools: PrefillPools) -> None:
+        """Close fleets whose prefill workers are too few whatever decodes."""
+        self._doing = "prefill pools"
+        while True:
+            ranges = [
+                Range(kind=kind, least=least, most=most, likely=search.bounds.likely_prefills(kind))
+                for kind, least, most in search.prefills()
+            ]
+            pools.ranges(ranges, cheaper=search.found.best is not None)
+            if not (tries := pools.tries()):
+                return
+            asked = [Try(self._roomy(kind, count)) for kind, count in tries]
+            for (kind, count), verdict in zip(tries, self._alone.judge(asked), strict=True):
+                pools.ended(kind, count, met=verdict.met)
+                if not verdict.met:
+                    self._too_few.append((kind, count))
+                    search.too_few(kind, count)
 
     def least_of_the_other(self) -> None:
         """The other end of the front: the least watts (or dollars) that a few tries find."""
@@ -62,10 +97,16 @@ class Steps:
         shapes = tuple(shapes_of(self._kinds(unit), ask.roles))
         space = Space(shapes=shapes, unit=unit, gpus_max=ask.gpus_max)
         search = Search(space, Bounds(ask.tried(1.0)))
+        for kind, count in self._too_few:
+            search.too_few(kind, count)
         for one in self._plan.tried:
             if one.factor == 1:
                 search.know(one.fleet, met=one.verdict.met)
-        while search.found.tried < FRONT_TRIES and (fleets := search.tries(BATCH)):
+        pools = PrefillPools(unit)
+        while search.found.tried < FRONT_TRIES and search.found.open:
+            self._prefill_pools(search, pools)
+            self._doing = f"least {unit}"
+            fleets = search.tries(BATCH)
             verdicts = self._decided([Try(fleet) for fleet in fleets])
             for fleet, verdict in zip(fleets, verdicts, strict=True):
                 (search.met if verdict.met else search.failed)(fleet)
@@ -91,6 +132,8 @@ class Steps:
         race = Race(contenders_of(space, bounds_at), start)
         tried = 0
         while tried < ask.tries_max and (tries := race.tries(BATCH)):
+            if self._too_few_there(race, tries):
+                continue
             asked = [Try(fleet, factor_of(step)) for fleet, step in tries]
             for (fleet, step), verdict in zip(tries, self._decided(asked), strict=True):
                 tried += 1
@@ -100,6 +143,23 @@ class Steps:
         plan.budget_open = race.open
         if plan.for_budget is None:
             raise ConfigError(self._too_little(budget))
+
+    def _too_few_there(self, race: Race, tries: Sequence[tuple[Fleet, int]]) -> bool:
+        """Whether a prefill pool of these is too small at that rate; all like it are closed."""
+        shared = [(fleet, step) for fleet, step in tries if race.shared(fleet)]
+        asked = [
+            Try(self._roomy(fleet.shape.types[0], fleet.counts[0], step), factor_of(step))
+            for fleet, step in shared
+        ]
+        short = False
+        for (fleet, step), verdict in zip(shared, self._alone.judge(asked), strict=True):
+            if not verdict.met:
+                race.too_few(fleet.shape.types[0], fleet.counts[0], step)
+                short = True
+        return short
+
+    def _roomy(self, kind: WorkerType, count: int, step: int = 0) -> Fleet:
+        return roomy(kind, count, self._plan.types, self._ask.tried(factor_of(step)))
 
     def strains(self) -> None:
         """How the answer does with more load, and with a worker less in each pool."""
@@ -135,6 +195,10 @@ class Steps:
 
     def _told(self, one: Try, verdict: Verdict) -> None:
         self._plan.tried.append(Tried(one.fleet, verdict, one.factor))
+        self._watch(self._plan, self._doing)
+
+    def _told_alone(self, one: Try, verdict: Verdict) -> None:  # noqa: ARG002
+        self._plan.pools_tried += 1
         self._watch(self._plan, self._doing)
 
     def _hopeless(self, bounds: Bounds, shapes: Sequence[Shape]) -> str:

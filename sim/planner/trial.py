@@ -23,9 +23,6 @@ from .fleet import Fleet
 from .misses import Memory, Misses, stages_s
 from .question import Question
 
-# Of one chunk's KV in a handoff, instead of one per layer: a tenth of the events, and of the
-# time that the whole of it takes on the link an eighth is not hidden.
-COPIES = 8
 END_WITHIN_S = 120.0  # after the last arrival; then a fleet is too far behind
 
 
@@ -90,7 +87,7 @@ def scenario_of(fleet: Fleet, question: Question) -> Scenario:
                 "batched_tokens_max": budgets.batched_tokens_max,
                 "prefill_chunk_tokens": budgets.prefill_chunk_tokens,
                 "sequences_max": budgets.sequences_max,
-                "layer_group": max(1, question.model.layers // COPIES),
+                "layer_group": max(1, question.model.layers // question.copies),
             },
             policy={
                 "chunk_tokens": budgets.prefill_chunk_tokens,

@@ -2,13 +2,12 @@
 
 import json
 import re
-import shutil
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import drawn, needs_chromium, opened
 from sim_worlds import poisson, pool, scenario
 from splitweave.sim.results.api import simulate
 from splitweave.sim.results.cards import Card, cards_of, number, seconds
@@ -21,17 +20,6 @@ from splitweave.sim.results.text_tables import tables_of
 needs_plotly = pytest.mark.skipif(
     find_spec("plotly") is None,
     reason="plotly is not installed: pip install 'splitweave[report]'",
-)
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"
 )
 DEVICES = {"a": {"kind": "device", "device": "H100"}, "b": {"kind": "device", "device": "A100-80G"}}
 POOLS = [pool("prefill", "prefill"), pool("decode", "decode", count=3, hardware="b")]
@@ -127,21 +115,6 @@ def test_a_page_can_be_made_of_results_read_from_a_file(ran: Results, tmp_path: 
     assert page_of(read_results(tmp_path)) == page_of(ran)
 
 
-def _dom(page: Path, profile: Path) -> tuple[str, str]:
-    """The page as a headless browser leaves it, and what it said on its console."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-            f"--user-data-dir={profile}", "--virtual-time-budget=10000", "--dump-dom",
-            "--host-resolver-rules=MAP * ~NOTFOUND", page.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-
 @needs_plotly
 @needs_chromium
 def test_chromium_draws_every_plot_without_a_word_on_its_console(
@@ -154,19 +127,16 @@ def test_chromium_draws_every_plot_without_a_word_on_its_console(
     ):
         page = tmp_path / f"{name}.html"
         page.write_text(text)
-        dom, console = _dom(page, tmp_path / "profile")
+        dom, console = opened(page, tmp_path / "profile")
         assert console == ""
         assert f'data-drawn="{len(plots)}"' in dom
         for plot in plots:
-            drawn = re.search(
-                rf'<div id="{plot}" class="js-plotly-plot">.*?class="main-svg"', dom, re.DOTALL
-            )
-            assert drawn is not None, plot
+            assert drawn(dom, plot), plot
 
 
 @needs_chromium
 def test_the_check_sees_an_error_on_the_console(tmp_path: Path) -> None:
     page = tmp_path / "broken.html"
     page.write_text("<!doctype html><script>nothing.here()</script>")
-    _, console = _dom(page, tmp_path / "profile")
+    _, console = opened(page, tmp_path / "profile")
     assert "nothing is not defined" in console

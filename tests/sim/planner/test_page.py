@@ -2,8 +2,10 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+from browser import drawn, needs_chromium, opened
 from plan_questions import mixed, pair, small_ask, small_types
 from splitweave.sim.planner.drafts import Plan, Tried, Weakness
 from splitweave.sim.planner.page import page_of
@@ -64,3 +66,14 @@ def test_every_fleet_tried_is_a_point_of_each_plot(page: str) -> None:
 def test_it_asks_the_network_for_nothing(page: str) -> None:
     own = page.split("<script>", maxsplit=1)[0]
     assert not re.findall(r'(?:src|href)="(?!data:)', own)
+
+
+@needs_chromium
+def test_chromium_draws_every_plot_without_a_word_on_its_console(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.html"
+    path.write_text(page)
+    dom, console = opened(path, tmp_path / "profile")
+    assert console == ""
+    assert 'data-drawn="2"' in dom
+    for plot in plots_in(page):
+        assert drawn(dom, plot), plot

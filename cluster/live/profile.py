@@ -12,11 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...workers.live.engine import Engine
 from ...workers.live.profiling.beside import KINDS, Beside, measure_beside
 from ...workers.live.profiling.links import measure_links
+from ...workers.live.profiling.live import LiveCost
 from ...workers.live.profiling.neighbours import EngineSetup, NeighbourError, Neighbours
 from ...workers.live.profiling.profile import Profile, measure, table_of
 from ...workers.live.profiling.shapes import Room
 from .config import ConfigError, ModelConfig
 from .model_path import resolve
+from .profile_live import cluster_of, measure_live
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Wanted:
     threads: int
     room: Room
     rounds: int
+    live: bool = False  # through a real worker process too
     beside: int = 0  # other workers of the machine, to be measured beside
 
 
@@ -44,6 +47,8 @@ def profile(wanted: Wanted, out: Path) -> None:
     with console.status(f"loading {name}"):
         engine = setup.load()
     found = _measured(console, engine, wanted, name)
+    if wanted.live:
+        found = replace(found, live=_live(console, engine, wanted))
     if wanted.beside:
         found = replace(found, beside=_beside(console, engine, setup, wanted))
     out.write_text(table_of(found))
@@ -69,6 +74,14 @@ def profile(wanted: Wanted, out: Path) -> None:
 def _measured(console: Console, engine: Engine, wanted: Wanted, name: str) -> Profile:
     with _bar(console, "measuring") as show:
         return measure(engine, wanted.room, name, wanted.rounds, show)
+
+
+def _live(console: Console, engine: Engine, wanted: Wanted) -> LiveCost:
+    config = cluster_of(wanted.model, wanted.device, wanted.threads, wanted.room)
+    with _bar(console, "through a live worker") as show:
+        cost = measure_live(engine, config, wanted.room, wanted.rounds, show)
+    console.print(f"a live worker: {cost.describe()}", highlight=False, soft_wrap=True)
+    return cost
 
 
 def _beside(console: Console, engine: Engine, setup: EngineSetup, wanted: Wanted) -> Beside:

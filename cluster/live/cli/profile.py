@@ -29,6 +29,9 @@ def profile(  # noqa: PLR0913  (a command line is flat)
     ] = 32,
     context: Annotated[int, typer.Option(help="Longest context to measure.", min=1)] = 2048,
     rounds: Annotated[int, typer.Option(help="Times each shape is measured.", min=1)] = 5,
+    live: Annotated[
+        bool, typer.Option("--live", help="Time a real worker process too, on an embedded Ray.")
+    ] = False,
     beside: Annotated[
         int,
         typer.Option(help="Measure too how so many other workers slow it down.", min=0, max=64),
@@ -38,11 +41,13 @@ def profile(  # noqa: PLR0913  (a command line is flat)
 
     Loads the model as a worker does and times iterations by prompt length and context, by
     batch and context, and mixed ones; what a worker's core takes between two iterations is
-    added. With --beside N some shapes are timed again while N processes compute the same
-    model endlessly, and what an iteration suffers from them is written above the table: give
-    the number of other workers that will share this machine. `splitweave simulate` uses the
-    file: `[hardware.NAME] kind = "table"` (docs/cost-models.md). Let the machine do nothing
-    else meanwhile.
+    added. With --live a cluster of one worker is started as well: what its iterations take
+    longer than the bare engine's goes into the table in the core's place. With --beside N
+    some shapes are timed again while N processes compute the same model endlessly, and what
+    an iteration suffers from them is written above the table: give the number of other
+    workers that will share this machine. `splitweave simulate` uses the file:
+    `[hardware.NAME] kind = "table"` (docs/cost-models.md). Let the machine do nothing else
+    meanwhile.
     """
     with reporting():
         require_serving()
@@ -58,7 +63,7 @@ def profile(  # noqa: PLR0913  (a command line is flat)
         live.profile(
             live.Wanted(
                 model=model, device=device, threads=threads, room=room, rounds=rounds,
-                beside=beside,
+                live=live, beside=beside,
             ),
             out,
         )  # fmt: skip

@@ -1,8 +1,7 @@
 """A profile of one worker: measured, and written as the simulator's measured table.
 
 The table's time is the engine's, plus what a WorkerCore takes between two iterations
-of as many requests. What the process around them does beside (sockets, heartbeats) is
-not in it; `overhead_us` of a scenario's hardware adds it.
+of as many requests; or, if a live worker was timed as well (`live`), that worker's time.
 """
 
 import platform
@@ -14,24 +13,13 @@ from pathlib import Path
 from .... import __version__
 from ..engine import Engine
 from .beside import Beside
+from .live import Host, LiveCost
 from .shapes import Room, Shape, left_out, shapes_of
 from .timing import host_us, time_shapes
 
 COLUMNS = ("prefill_tokens", "prefill_context", "decodes", "decode_context", "time_us")
 HOST_BATCHES = (1, 32)
 Progress = Callable[[int, int], None]  # (measurements done, in all)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """us between two iterations = base + requests x each."""
-
-    base_us: float
-    each_us: float
-
-    def us(self, requests: int) -> float:
-        """Of a batch of so many."""
-        return self.base_us + requests * self.each_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +32,21 @@ class Profile:
     device: str
     model: str
     beside: Beside | None = None
+    live: LiveCost | None = None  # None: a worker's core is added, and nothing else
+
+    def us(self, shape: Shape) -> float:
+        """A whole iteration, up to the next one's begin."""
+        engine_us = self.times_us[shape]
+        if self.live is not None:
+            return self.live.us(shape, engine_us)
+        return engine_us + self.host.us(shape.decodes + (shape.prefill_tokens > 0))
+
+    def around(self) -> str:
+        """What is in every row beside the engine."""
+        if self.live is not None:
+            return f"# live = {self.live.describe()}, in every row"
+        host = self.host
+        return f"# host = {host.base_us:.1f} us and {host.each_us:.2f} us per request, in every row"
 
 
 def measure(engine: Engine, room: Room, model: str, rounds: int, progress: Progress) -> Profile:
@@ -64,7 +67,6 @@ def measure(engine: Engine, room: Room, model: str, rounds: int, progress: Progr
 
 def table_of(profile: Profile) -> str:
     """The profile as the CSV file that `[hardware.NAME] kind = "table"` reads."""
-    host = profile.host
     lines = [
         "# engine = splitweave",
         f"# version = {__version__}",
@@ -72,16 +74,15 @@ def table_of(profile: Profile) -> str:
         f"# device = {profile.device}",
         f"# model = {profile.model}",
         f"# date = {datetime.now(UTC).date().isoformat()}",
-        f"# host = {host.base_us:.1f} us and {host.each_us:.2f} us per request, in every row",
+        profile.around(),
         *(profile.beside.lines() if profile.beside else ()),
         ",".join(COLUMNS),
     ]
-    for shape, engine_us in profile.times_us.items():
-        whole_us = engine_us + host.us(shape.decodes + (shape.prefill_tokens > 0))
-        lines.append(
-            f"{shape.prefill_tokens},{shape.prefill_context},{shape.decodes},"
-            f"{shape.decode_context},{whole_us:.1f}"
-        )
+    lines += [
+        f"{shape.prefill_tokens},{shape.prefill_context},{shape.decodes},"
+        f"{shape.decode_context},{profile.us(shape):.1f}"
+        for shape in profile.times_us
+    ]
     return "\n".join(lines) + "\n"
 
 

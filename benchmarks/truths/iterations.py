@@ -14,13 +14,25 @@ import ray
 from rich.table import Table
 
 from ...cluster.live.cluster import LiveCluster
+from ...cluster.live.config import ModelConfig
+from ...cluster.live.model_path import resolve
 from ...sim.costs.table import MeasuredTable
 from ...sim.costs.work import Prefill, Work
+from ...workers.live.engine import load_engine
 from ...workers.live.iteration_log import TimedIteration
+from ...workers.live.profiling.shapes import Shape
+from ...workers.live.profiling.timing import time_shapes
 
 ALONE, BESIDE = 0.1, 0.9  # shares of an iteration in which another worker computes
 IDLE_NS = 20_000_000  # what passes between two iterations while there is work is less
 Iterations = dict[str, list[TimedIteration]]
+
+
+PACE_SHAPES = (
+    Shape(prefill_tokens=64), Shape(prefill_tokens=128),
+    Shape(decodes=1, decode_context=256), Shape(decodes=4, decode_context=256),
+)  # fmt: skip
+PACE_BLOCKS, PACE_BLOCK_TOKENS, PACE_ROUNDS = 128, 16, 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,20 @@ def live_iterations(cluster: LiveCluster) -> Iterations:
         str(worker_id): ray.get(actor.iterations.remote())
         for worker_id, actor in cluster.actors.workers.items()
     }
+
+
+def pace(profile: MeasuredTable) -> float:
+    """The bare engine's iterations now / the profile's word: 1 while the machine is as it was."""
+    path, _ = resolve(ModelConfig(path="demo"))
+    engine = load_engine(path, PACE_BLOCKS, PACE_BLOCK_TOKENS, threads=1)
+    times = time_shapes(engine, PACE_SHAPES, PACE_BLOCK_TOKENS, PACE_ROUNDS, lambda _: None)
+    return median(1e3 * us / profile.work_ns(_work(shape)) for shape, us in times.items())
+
+
+def _work(shape: Shape) -> Work:
+    prefills = (Prefill(shape.prefill_tokens, shape.prefill_context),)
+    keys = shape.decodes * (shape.decode_context + 1)
+    return Work(prefills if shape.prefill_tokens else (), shape.decodes, keys)
 
 
 class Others:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from splitweave.benchmarks.truths import iterations
 from splitweave.benchmarks.truths.iterations import Life, Others, explained, work_of
 from splitweave.sim.costs.table import MeasuredTable
 from splitweave.sim.costs.work import Prefill, Work
@@ -90,3 +91,19 @@ def test_a_miss_is_explained_worker_by_worker(tmp_path: Path) -> None:
     assert rows[1][:5] == ("d", "2", "4", "5.0", "7.0")
     assert rows[1][7:9] == ("1.20 (3)", "2.00 (1)")
     assert rows[1][10] == "1.00"
+
+
+def test_the_pace_of_a_machine_is_one_where_the_profile_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.csv"
+    rows = "64,0,0,0,100\n128,0,0,0,200\n0,0,1,257,10\n0,0,4,257,40\n"
+    path.write_text(TABLE[: TABLE.index("10,0")] + rows)
+    profile = MeasuredTable(path)
+    said = {s: profile.work_ns(iterations._work(s)) / 1e3 for s in iterations.PACE_SHAPES}
+    assert sorted(said.values()) == [10, 40, 100, 200]
+    monkeypatch.setattr(iterations, "resolve", lambda _: (path, "tiny"))
+    monkeypatch.setattr(iterations, "load_engine", lambda *_, **__: None)
+    slow = {shape: 1.3 * us for shape, us in said.items()}
+    monkeypatch.setattr(iterations, "time_shapes", lambda *_: slow)
+    assert iterations.pace(profile) == pytest.approx(1.3)

@@ -52,16 +52,16 @@ def profile(  # noqa: PLR0913  (a command line is flat)
     with reporting():
         require_serving()
         # By name: the command line must load without Ray and torch.
-        live = import_module("...profile", __name__)
-        room = live.Room(
+        measured = import_module("...profile", __name__)
+        room = measured.Room(
             batched_tokens_max=batched_tokens,
             sequences_max=sequences,
             context_tokens_max=context,
             blocks=blocks,
             block_tokens=block_tokens,
         )
-        live.profile(
-            live.Wanted(
+        measured.profile(
+            measured.Wanted(
                 model=model, device=device, threads=threads, room=room, rounds=rounds,
                 live=live, beside=beside,
             ),

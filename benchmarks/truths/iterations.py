@@ -87,24 +87,28 @@ class Others:
 
 
 def explained(lives: Sequence[Life], live: Iterations, profile: MeasuredTable) -> Table:
-    """A row per worker."""
-    columns = (
-        "iterations, simulated", "live", "mean ms, simulated", "live", "prefills alone",
-        "beside", "decodes alone", "beside", "computed beside", "between two, ms",
+    """A column per worker. Ratios are medians, with how many iterations they are of."""
+    names = (
+        "iterations, simulated", "live", "mean ms, simulated", "live",
+        "live / profile: prefills alone", "beside another", "decodes alone", "beside another",
+        "computed beside another", "between two, ms",
     )  # fmt: skip
-    table = Table("", *columns, title="iterations; alone and beside: live / profile, same batches")
+    columns: list[tuple[str, ...]] = [names]
     for life in lives:
         mine = live.get(life.worker, [])
         others = Others(live, life.worker)
         means = life.busy_s / max(1, life.iterations), _mean_s(mine)
         shares = [others.share(run) for run in mine]
-        table.add_row(
-            life.worker, str(life.iterations), str(len(mine)),
+        columns.append((
+            str(life.iterations), str(len(mine)),
             *(f"{1e3 * value:.1f}" for value in means),
             *_ratios(mine, shares, profile),
             f"{mean(shares):.0%}" if shares else "",
             f"{_between_ms(mine):.2f}",
-        )  # fmt: skip
+        ))  # fmt: skip
+    table = Table("iterations", *(life.worker for life in lives))
+    for row in zip(*columns, strict=True):
+        table.add_row(*row)
     return table
 
 

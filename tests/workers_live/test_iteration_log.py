@@ -86,11 +86,12 @@ def test_a_miss_is_explained_worker_by_worker(tmp_path: Path) -> None:
     }
     lives = [Life("p", 1, 0.01), Life("d", 2, 0.01)]
     table = explained(lives, live, MeasuredTable(path))
-    rows = list(zip(*(column.cells for column in table.columns), strict=True))
-    assert rows[0][:7] == ("p", "1", "1", "10.0", "20.0", "", "")
-    assert rows[1][:5] == ("d", "2", "4", "5.0", "7.0")
-    assert rows[1][7:9] == ("1.20 (3)", "2.00 (1)")
-    assert rows[1][10] == "1.00"
+    assert [column.header for column in table.columns] == ["iterations", "p", "d"]
+    _, prefills, decodes = (list(column.cells) for column in table.columns)
+    assert prefills[:6] == ["1", "1", "10.0", "20.0", "", ""]
+    assert decodes[:4] == ["2", "4", "5.0", "7.0"]
+    assert decodes[6:8] == ["1.20 (3)", "2.00 (1)"]
+    assert decodes[9] == "1.00"
 
 
 def test_the_pace_of_a_machine_is_one_where_the_profile_is_right(

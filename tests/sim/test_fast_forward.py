@@ -130,22 +130,6 @@ def test_quick_tokens_are_quick_token_again_and_again() -> None:
             assert np.all([token.token_id < VOCAB for token in each])
 
 
-@pytest.mark.parametrize(("seed", "blocks", "prefills"), [(166, 60, 1), (248, 50, 2)])
-def test_a_request_that_begins_in_a_full_memory_is_not_jumped_over(
-    seed: int, blocks: int, prefills: int
-) -> None:
-    pools = [
-        {"name": "prefill", "role": "prefill", "hardware": "a", "count": prefills, "blocks": 400},
-        {"name": "decode", "role": "decode", "hardware": "a", "blocks": blocks},
-    ]
-    lengths = {"prompt": (5, 100), "output": (2, 120)}
-    load = {
-        "kind": "poisson", "rate_per_s": 60.0 if prefills == 1 else 200.0, "requests": 40,
-        **{name: {"kind": "uniform", "low": a, "high": b} for name, (a, b) in lengths.items()},
-    }  # fmt: skip
-    assert told_apart(scenario(pools=pools, workload=load, seed=seed)) == []
-
-
 def test_a_flag_turns_the_jumps_off_and_the_figures_stay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

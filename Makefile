@@ -8,6 +8,8 @@
 # Nothing is needed beforehand but Python 3.11 or newer (PYTHON=… to choose one).
 
 PYTHON ?= python3
+# Processes that `make test` shares the tests among.
+JOBS ?= 2
 # The working directory stays off sys.path: `proto` and `kernels` are names others own.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -30,14 +32,15 @@ setup: .venv/.stamp-test
 run: .venv/.stamp-serve
 	$(BIN)/python -m splitweave.cluster.live.demo
 
-# In two processes: Ray forks while it starts, and a process whose gRPC threads are busy with
-# other tests' clients can lose such a child before it is Ray's.
+# In two runs: Ray forks while it starts, and a process whose gRPC threads are busy with
+# other tests' clients can lose such a child before it is Ray's. In each, JOBS processes share
+# the tests; the live ones that need the cluster stay in one of them (tests/live/conftest.py).
 test: .venv/.stamp-test
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest tests/live
-	$(BIN)/pytest --ignore=tests/live
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadgroup tests/live
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal --ignore=tests/live
 endif
 
 check: .venv/.stamp-test

@@ -8,8 +8,15 @@ import pytest
 from splitweave.client import Client
 from splitweave.cluster.live import cluster as live
 from splitweave.cluster.live.cluster import LiveCluster
-from splitweave.cluster.live.config import ClusterConfig, ControllerConfig
+from splitweave.cluster.live.config import (
+    ClusterConfig,
+    ControllerConfig,
+    GatewayConfig,
+    PoolConfig,
+    RayConfig,
+)
 from splitweave.cluster.live.demo.run import demo_config
+from splitweave.proto.views import Role
 
 FOLDER = Path(__file__).parent
 TIMEOUT_S = 900  # whole clusters start and die in these tests, on a busy machine too
@@ -17,11 +24,15 @@ TIMEOUT_S = 900  # whole clusters start and die in these tests, on a busy machin
 PATIENT = ControllerConfig(suspect_after_s=3.0, dead_after_s=6.0)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several test processes one has the cluster; who needs none runs beside it."""
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.live)
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+            if config.pluginmanager.hasplugin("xdist") and "cluster" in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +56,23 @@ def slow_starts() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster(config: ClusterConfig) -> Iterator[LiveCluster]:
     running = LiveCluster.start(config)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def pair(cluster: LiveCluster, config: ClusterConfig) -> Iterator[LiveCluster]:
+    """One mixed worker behind two gateways, beside the session's cluster."""
+    del cluster  # its Ray session is ours
+    running = LiveCluster.start_beside(
+        dataclasses.replace(
+            config,
+            pools=[PoolConfig(name="two", role=Role.MIXED, count=1, cpus=0.2)],
+            gateway=GatewayConfig(count=2, port=0),
+            ray=RayConfig(address="local", namespace="splitweave-pair"),
+            record="",
+        )
+    )
     yield running
     running.stop()
 

@@ -10,7 +10,7 @@ import pytest
 from asks import Ask, growing, sixteen
 from splitweave.client import AsyncClient, Client, Generation, SplitweaveError
 from splitweave.cluster.live.cluster import LiveCluster
-from splitweave.cluster.live.config import BudgetConfig, ClusterConfig, PoolConfig, RayConfig
+from splitweave.cluster.live.config import ClusterConfig, PoolConfig, RayConfig
 from splitweave.cluster.live.model_path import demo_model
 from splitweave.cluster.live.setups import worker_setup
 from splitweave.proto.cluster_events import WorkerRegistered
@@ -60,14 +60,8 @@ def test_long_prompts_are_handed_off_and_part_of_it_is_hidden(cluster: LiveClust
     assert any(account.handoff_hidden_share > 0 for account in handed)
 
 
-def test_a_lone_mixed_worker_gives_the_same_tokens(
-    cluster: LiveCluster, config: ClusterConfig, alone: Tokens
-) -> None:
-    lone = _lone(config, "lone", blocks=512)
-    try:
-        assert _tokens(asyncio.run(_together(lone.address))) == alone
-    finally:
-        lone.stop()
+def test_a_lone_mixed_worker_gives_the_same_tokens(pair: LiveCluster, alone: Tokens) -> None:
+    assert _tokens(asyncio.run(_together(pair.address))) == alone
 
 
 def test_preempted_requests_give_the_same_tokens(
@@ -76,7 +70,14 @@ def test_preempted_requests_give_the_same_tokens(
     """Five prompts of some 7 blocks fit into 40; growing by 6 each, they no longer do."""
     asks = growing()
     undisturbed = asyncio.run(_together(cluster.address, asks))
-    tight = _lone(config, "tight", blocks=40, record=str(tmp_path))
+    tight = LiveCluster.start_beside(
+        dataclasses.replace(
+            config,
+            pools=[PoolConfig(name="tight", role=Role.MIXED, count=1, cpus=0.2, blocks=40)],
+            ray=RayConfig(address="local", namespace="splitweave-tight"),
+            record=str(tmp_path),
+        )
+    )
     try:
         assert _tokens(asyncio.run(_together(tight.address, asks))) == _tokens(undisturbed)
     finally:
@@ -99,19 +100,6 @@ def _preempted(config: ClusterConfig, folder: Path) -> set[RequestId]:
                     again.add(chunk.request_id)
                 ends[chunk.request_id] = chunk.end
     return again
-
-
-def _lone(config: ClusterConfig, name: str, blocks: int, record: str = "") -> LiveCluster:
-    pool = PoolConfig(name=name, role=Role.MIXED, count=1, cpus=0.2, blocks=blocks)
-    return LiveCluster.start_beside(
-        dataclasses.replace(
-            config,
-            pools=[pool],
-            ray=RayConfig(address="local", namespace=f"splitweave-{name}"),
-            budgets=BudgetConfig(),
-            record=record,
-        )
-    )
 
 
 def test_requests_migrated_twice_at_random_moments_give_the_same_tokens(

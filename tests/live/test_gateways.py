@@ -1,22 +1,23 @@
 """Two gateways, live: a stream outlives the kill of its own, and the killed one comes back."""
 
-import dataclasses
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
 
 import grpc
 import pytest
 from splitweave.client import Client, Gateway, Generation, SplitweaveError, Stream
 from splitweave.cluster.live.cluster import LiveCluster
-from splitweave.cluster.live.config import ClusterConfig, GatewayConfig, PoolConfig, RayConfig
 from splitweave.proto import inference_pb2 as pb
 from splitweave.proto.inference_pb2_grpc import InferenceStub
-from splitweave.proto.views import Role
 
 PROMPT = "The history of the sea is long, and"
 OUTPUT = 96
+WAIT_S = 200.0
 Options = dict[str, object]
 ASKS: dict[str, Options] = {
     "greedy": {"seed": 3},
@@ -25,30 +26,11 @@ ASKS: dict[str, Options] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pair(cluster: LiveCluster, config: ClusterConfig) -> Iterator[LiveCluster]:
-    """One mixed worker behind two gateways, beside the session's cluster."""
-    del cluster  # its Ray session is ours
-    running = LiveCluster.start_beside(
-        dataclasses.replace(
-            config,
-            pools=[PoolConfig(name="two", role=Role.MIXED, count=1, cpus=0.2)],
-            gateway=GatewayConfig(count=2, port=0),
-            ray=RayConfig(address="local", namespace="splitweave-pair"),
-            record="",
-        )
-    )
-    yield running
-    running.stop()
-
-
-def until(what: Callable[[], bool], limit_s: float = 200.0) -> float:
-    """Waits for it; how long that took, seconds."""
+def until(what: Callable[[], bool]) -> None:
     begun = time.monotonic()
     while not what():
-        assert time.monotonic() - begun < limit_s, "it never came"
+        assert time.monotonic() - begun < WAIT_S, "it never came"
         time.sleep(0.05)
-    return time.monotonic() - begun
 
 
 def gateways(cluster: LiveCluster) -> dict[str, Gateway]:
@@ -77,30 +59,60 @@ def read(stream: Stream, tokens: int) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("options", ASKS.values(), ids=ASKS)
-def test_a_stream_whose_gateway_is_killed_equals_the_undisturbed_one(
-    pair: LiveCluster, options: Options
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One kind of stream: undisturbed, over its gateway's death, and at that gateway again."""
+
+    whole: Generation
+    seen: list[int]  # the indexes of its tokens, while its gateway died
+    over: Generation
+    later: Generation
+
+
+@pytest.fixture(scope="module")
+def told(pair: LiveCluster) -> dict[str, Told]:
+    """All kinds at once, and one kill under them all."""
     until(lambda: both_serve(pair))
     first = pair.address.split(",")[0]
-    asked = {"max_tokens": OUTPUT, "ignore_eos": True, **options}
-    with Client(pair.address, timeout_s=400.0) as client:
-        whole = client.generate(PROMPT, **asked)  # type: ignore[arg-type]
+    asks = {name: {"max_tokens": OUTPUT, "ignore_eos": True, **ASKS[name]} for name in ASKS}
+    with Client(pair.address, timeout_s=400.0) as client, ThreadPoolExecutor(len(ASKS)) as pool:
+        whole = [client.generate(PROMPT, **ask) for ask in asks.values()]  # type: ignore[arg-type]
         victim = gateways(pair)[first]
-        with client.stream(PROMPT, **asked) as stream:  # type: ignore[arg-type]
-            seen = read(stream, 8)
-            os.kill(victim.pid, signal.SIGKILL)
-            seen += [token.index for delta in stream for token in delta.tokens]
-            again = stream.result
-    assert seen == list(range(len(whole.tokens)))
-    assert same(again) == same(whole)
-    assert again.retries >= 1
-    took_s = until(lambda: both_serve(pair))
-    back = gateways(pair)[first]  # at its own port
-    assert back.pid != victim.pid
+        streaming = Barrier(len(ASKS), lambda: os.kill(victim.pid, signal.SIGKILL))
+
+        def over(options: Options) -> tuple[list[int], Generation]:
+            with client.stream(PROMPT, **options) as stream:  # type: ignore[arg-type]
+                seen = read(stream, 8)
+                streaming.wait(WAIT_S)
+                seen += [token.index for delta in stream for token in delta.tokens]
+                return seen, stream.result
+
+        disturbed = list(pool.map(over, asks.values()))
+    until(lambda: both_serve(pair))
+    assert gateways(pair)[first].pid != victim.pid  # at its own port
     with Client(first, timeout_s=400.0) as client:
-        assert same(client.generate(PROMPT, **asked)) == same(whole)  # type: ignore[arg-type]
-    print(f"the killed gateway served again after {took_s:.1f} s")
+        later = [client.generate(PROMPT, **ask) for ask in asks.values()]  # type: ignore[arg-type]
+    return {
+        name: Told(whole=before, seen=seen, over=result, later=after)
+        for name, before, (seen, result), after in zip(asks, whole, disturbed, later, strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_a_stream_whose_gateway_is_killed_equals_the_undisturbed_one(
+    told: dict[str, Told], kind: str
+) -> None:
+    one = told[kind]
+    assert one.seen == list(range(len(one.whole.tokens)))
+    assert same(one.over) == same(one.whole)
+    assert one.over.retries >= 1
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_a_killed_gateway_comes_back_at_its_port_and_serves_the_same(
+    told: dict[str, Told], kind: str
+) -> None:
+    assert same(told[kind].later) == same(told[kind].whole)
 
 
 def same(result: Generation) -> tuple[object, ...]:

@@ -69,7 +69,7 @@ def test_a_submitted_job_serves_a_request_from_another_process(
     submit = [BIN / "ray", "job", "submit", "--no-wait", "--address", dashboard, "--",
               BIN / "splitweave", "serve", "--config", config]  # fmt: skip
     _until_accepted([str(part) for part in submit], environment)
-    patient = RetryPolicy(tries_max=2_000)
+    patient = RetryPolicy(tries_max=2_000, backoff_max_s=0.5)
     with Client(f"127.0.0.1:{port}", retry=patient, timeout_s=START_S) as client:
         result = client.generate("The capital of France is", max_tokens=8)
     assert "Paris" in result.text

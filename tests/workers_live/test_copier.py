@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from queue import Queue
 from typing import Any
 
@@ -64,14 +65,14 @@ class HeldRows:
 class Side:
     """One worker's copier with its transport and cache; `events` is what it posts."""
 
-    def __init__(self, name: str, seed: int) -> None:
+    def __init__(self, name: str, seed: int, limits: TransportLimits) -> None:
         self.events: Queue[Any] = Queue()
         self.blocks = Held(seed)
         self.peer: Side | None = None
         self.held_back: Queue[tuple[ParcelHeader, Sequence[Copy]]] | None = None
         self.rpc_error: Exception | None = None
         key = WorkerKey(WorkerId(name), Incarnation(1))
-        self.transport = Transport(key, "127.0.0.1", self._announce, limits=LIMITS)
+        self.transport = Transport(key, "127.0.0.1", self._announce, limits=limits)
         self.copier = Copier(self.blocks, self.transport, self.events.put)
 
     def _announce(self, target: Any, header: ParcelHeader, copies: Sequence[Copy]) -> None:
@@ -92,8 +93,9 @@ class Side:
 
 
 @pytest.fixture
-def sides() -> Iterator[tuple[Side, Side]]:
-    source, target = Side("a", 1), Side("b", 2)
+def sides(request: pytest.FixtureRequest) -> Iterator[tuple[Side, Side]]:
+    limits = getattr(request, "param", LIMITS)
+    source, target = Side("a", 1, limits), Side("b", 2, limits)
     source.peer, target.peer = target, source
     yield source, target
     for side in (source, target):
@@ -289,6 +291,8 @@ def test_a_target_that_cannot_be_told_is_a_failed_copy(sides: tuple[Side, Side])
     assert "worker b is gone" in failed.reason
 
 
+# A pair that still opens as it is closed is left behind then, and closed once more at the end.
+@pytest.mark.parametrize("sides", [replace(LIMITS, close_timeout_s=0.5)], indirect=True)
 def test_a_closed_transport_is_a_failed_copy_on_either_side(sides: tuple[Side, Side]) -> None:
     source, target = sides
     source.held_back = Queue()

@@ -16,7 +16,7 @@ from splitweave.sim.planner.trial import Verdict
 
 GIVEN = {
     "trace": "azure-conversation", "model": "Llama-3.1-8B", "slo": "ttft=1,tpot=0.06@p90",
-    "rate": 3.0, "requests": 40, "confirm": 60, "machines": "L40S,A10G", "tp": "1,2",
+    "rate": 3.0, "requests": 20, "confirm": 30, "machines": "L40S,A10G", "tp": "1,2",
     "gpus_max": 3, "jobs": 1,
 }  # fmt: skip
 
@@ -26,7 +26,7 @@ def planned(**changes: object) -> int:
 
 
 def test_a_plan_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert planned(out=tmp_path / "plan", budget="4$/h") == 0
+    assert planned(out=tmp_path / "plan", budget="4$/h", tp="1") == 0
     shown = capsys.readouterr().out
     for word in ("cheapest", "for 4 $/h", "nearest bound", "+20 % load", "worker lost", "Pareto"):
         assert word in shown
@@ -61,11 +61,11 @@ def test_the_same_plan_twice_whatever_the_processes(capsys: pytest.CaptureFixtur
         ({"machines": "B300"}, "not in the catalogue"),
         ({"trace": "nowhere"}, "no file 'nowhere'"),
         ({"budget": "cheap"}, "write dollars per hour as"),
-        ({"budget": "0.5$/h"}, "the cheapest worker that holds the model"),
+        ({"budget": "0.5$/h", "requests": 5}, "the cheapest worker that holds the model"),
         ({"tp": "two"}, "tp: 'two' is no whole number"),
         ({"caps": "1.5"}, "caps: '1.5' is no share"),
         ({"roles": "both"}, "roles: 'both' (known: prefill, decode, mixed)"),
-        ({"rate": 400.0}, "allow more GPUs"),
+        ({"rate": 400.0, "requests": 40}, "allow more GPUs"),
         ({"catalogue": Path("/nowhere.toml")}, "/nowhere.toml: no such file"),
     ],
 )

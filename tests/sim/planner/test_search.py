@@ -133,7 +133,7 @@ def test_the_largest_cells_have_no_open_neighbour_above() -> None:
 def test_simulating_every_fleet_finds_the_same_optimum(
     seed: int, rate_per_s: float, slo: Slo
 ) -> None:
-    load = small_load(seed=seed, requests=30, rate_per_s=rate_per_s)
+    load = small_load(seed=seed, requests=20, rate_per_s=rate_per_s)
     question = small_question(load, slo)
     ask = small_ask(question, gpus_max=4)
     plan = make_plan(Plan(ask=ask), unwatched)

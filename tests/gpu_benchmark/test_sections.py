@@ -1,6 +1,7 @@
 """The sections' own code over gloo and on the CPU: all of it but NCCL and CUDA."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import block_copies
 import model
@@ -12,9 +13,11 @@ from settings import MIB, Settings
 
 SETTINGS = Settings(
     device="cpu", backend="gloo", seconds=0.02, sizes=(64 << 10, 1 * MIB), total_bytes=2 * MIB,
-    large_bytes=64 * MIB, copy_timeout_s=3.0, slack_s=10.0, shapes=(),
+    large_bytes=64 * MIB, copy_timeout_s=60.0, slack_s=10.0, shapes=(),
     prompts=1, output_tokens=4,
 )  # fmt: skip
+# On a busy machine a pair may stand still for seconds: only who must give up is in a hurry.
+HASTY = replace(SETTINGS, copy_timeout_s=3.0)
 MOTION = {
     "copies": motion.copies,
     "both ways": motion.both_ways,
@@ -28,7 +31,7 @@ MOTION = {
 def test_a_section_on_the_transport_holds_over_gloo(name: str) -> None:
     findings = Findings()
     section: Callable[[Findings, Settings], None] = MOTION[name]
-    section(findings, SETTINGS)
+    section(findings, HASTY if name == "frozen peer" else SETTINGS)
     assert judge(findings) == (State.PASSED, "")
     assert findings.claims
 

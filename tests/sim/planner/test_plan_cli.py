@@ -65,7 +65,7 @@ def test_the_same_plan_twice_whatever_the_processes(capsys: pytest.CaptureFixtur
         ({"tp": "two"}, "tp: 'two' is no whole number"),
         ({"caps": "1.5"}, "caps: '1.5' is no share"),
         ({"roles": "both"}, "roles: 'both' (known: prefill, decode, mixed)"),
-        ({"rate": 400.0, "requests": 40}, "allow more GPUs"),
+        ({"rate": 400.0, "requests": 40, "confirm": 60}, "allow more GPUs"),
         ({"catalogue": Path("/nowhere.toml")}, "/nowhere.toml: no such file"),
     ],
 )

@@ -1,6 +1,7 @@
 """A plan as one HTML file: opens from disk, needs no network."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..results.html import figures, fill, heading, table
@@ -40,7 +41,7 @@ def page_of(plan: Plan) -> str:
         f"{plan.ask.question.seed}"
     )
     plots = {"front": _front(plan), "search": _search(plan)}
-    return fill(f"A fleet for {load.name}", subtitle, "\n".join(parts), plots)
+    return fill(f"A fleet for {Path(load.name).name}", subtitle, "\n".join(parts), plots)
 
 
 def _front(plan: Plan) -> Figure:

@@ -33,13 +33,13 @@ run: .venv/.stamp-serve
 	$(BIN)/python -m splitweave.cluster.live.demo
 
 # In two runs: Ray forks while it starts, and a process whose gRPC threads are busy with
-# other tests' clients can lose such a child before it is Ray's. In each, JOBS processes share
-# the tests; the live ones that need the cluster stay in one of them (tests/live/conftest.py).
+# other tests' clients can lose such a child before it is Ray's. All but the live ones, which
+# share one cluster, are dealt out to JOBS processes.
 test: .venv/.stamp-test
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadgroup tests/live
+	$(BIN)/pytest tests/live
 	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal --ignore=tests/live
 endif
 

@@ -24,15 +24,11 @@ TIMEOUT_S = 900  # whole clusters start and die in these tests, on a busy machin
 PATIENT = ControllerConfig(suspect_after_s=3.0, dead_after_s=6.0)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several test processes one has the cluster; who needs none runs beside it."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.live)
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
-            if config.pluginmanager.hasplugin("xdist") and "cluster" in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ the same machine in the same run. Peers, as published or seen on two cores: spli
 120 to 330 requests/s (8 to 80 machines), Dynamo's mocker 2 100 to 2 400 (8 GPUs).
 
     python benchmarks/simulator.py [--data FOLDER] [--requests N] [--workers 8,40,80] [--json PATH]
-    python benchmarks/simulator.py --long 1000000    one long run on 8 workers, for its memory
+    python benchmarks/simulator.py --long 1000000    a long run of short chats, for its memory
 
 Times are CPU seconds of one process, each run in a process of its own; the world is built before
 the clock starts. Without --data (Azure's and Mooncake's traces) their synthetic likes are used.
@@ -31,10 +31,14 @@ MODEL = {
     "layers": 80, "hidden": 8192, "heads": 64, "kv_heads": 8, "head_dim": 128, "ffn": 28672,
     "vocab": 128256,
 }  # fmt: skip
+LONG = "short chats"  # quick, so that a million of them are over soon
 TRACES = {
     "azure-conversation": ("azure", "azure/AzureLLMInferenceTrace_conv.csv", 1.75),
     "mooncake-conversation": ("mooncake", "mooncake/mooncake_fast25_conversation_trace.jsonl", 0.3),
+    LONG: ("poisson", "", 40.0),
 }  # with the requests/s per worker
+SHORT = {"prompt": {"kind": "uniform", "low": 16, "high": 200},
+         "output": {"kind": "uniform", "low": 2, "high": 20}}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,18 +65,20 @@ class Speed:
 
 def scenario_of(case: Case, data: Path | None) -> Scenario:
     """5 prefill workers for 3 that decode, as in Splitwise's iso-power design for conversations."""
-    prefill = max(1, round(case.workers * 5 / 8))
     form, name, rate = TRACES[case.trace]
     workload: dict[str, Any] = {"kind": "synthetic", "like": case.trace}
     if data is not None:
         workload = {"kind": "trace", "format": form, "path": str(data / name)}
+    roles = {"prefill": max(1, round(case.workers * 5 / 8))}
+    roles["decode"] = case.workers - roles["prefill"]
+    if case.trace == LONG:
+        workload, roles = {"kind": form} | SHORT, {"mixed": case.workers}
     pool = {"hardware": "h100", "link_gbytes_per_s": 200.0}
     tables = {
         "seed": 1, "model": MODEL, "fast_forward": case.fast_forward,
         "hardware": {"h100": {"kind": "device", "device": "H100", "tp": 8}},
         "pools": [
-            pool | {"name": "prefill", "role": "prefill", "count": prefill},
-            pool | {"name": "decode", "role": "decode", "count": case.workers - prefill},
+            pool | {"name": role, "role": role, "count": count} for role, count in roles.items()
         ],
         "workload": workload | {"rate_per_s": rate * case.workers, "requests": case.requests},
         "slo": {"ttft_s": 2.0, "tpot_s": 0.1},
@@ -113,7 +119,7 @@ def _run(case: Case, data: Path | None) -> Speed:
 
 def cases(requests: int, sizes: list[int]) -> list[Case]:
     """Both traces on 40 workers, in jumps and step by step; then the sizes."""
-    azure, mooncake = TRACES
+    azure, mooncake, _ = TRACES
     listed = [
         Case(azure, 40, requests),
         Case(azure, 40, requests // 4, fast_forward=False),
@@ -131,11 +137,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder that holds azure/ and mooncake/")
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--workers", default="8,40,80,400,1000", help="sizes of the cluster")
-    parser.add_argument("--long", type=int, metavar="N", help="only this: N requests on 8 workers")
+    parser.add_argument("--long", type=int, metavar="N", help="only this: N requests on 4 workers")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    if given.long:  # longer than any trace
-        given.data, listed = None, [Case("azure-conversation", 8, given.long)]
+    if given.long:
+        given.data, listed = None, [Case(LONG, 4, given.long)]
     else:
         listed = cases(given.requests, [int(size) for size in given.workers.split(",")])
     speeds = [timed(case, given.data) for case in track(listed, "runs")]

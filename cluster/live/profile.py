@@ -18,7 +18,7 @@ from ...workers.live.profiling.profile import Profile, measure, table_of
 from ...workers.live.profiling.shapes import Room
 from .config import ConfigError, ModelConfig
 from .model_path import resolve
-from .profile_live import cluster_of, measure_live
+from .profile_live import cluster_of, measure_live, measure_live_beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,9 @@ def profile(wanted: Wanted, out: Path) -> None:
     found = _measured(console, engine, wanted, name)
     if wanted.live:
         found = replace(found, live=_live(console, engine, wanted))
-    if wanted.beside:
+    if wanted.beside and found.live is not None:
+        found = replace(found, beside=_live_beside(console, engine, wanted, found.live))
+    elif wanted.beside:
         found = replace(found, beside=_beside(console, engine, setup, wanted))
     out.write_text(table_of(found))
     links = measure_links(engine, wanted.rounds) if wanted.device == "cpu" else []
@@ -84,6 +86,15 @@ def _live(console: Console, engine: Engine, wanted: Wanted) -> LiveCost:
     return cost
 
 
+def _live_beside(console: Console, engine: Engine, wanted: Wanted, cost: LiveCost) -> Beside:
+    workers = 1 + wanted.beside
+    config = cluster_of(wanted.model, wanted.device, wanted.threads, wanted.room, workers)
+    with _bar(console, f"{workers} live workers") as show:
+        found = measure_live_beside(engine, config, wanted.room, wanted.rounds, cost, show)
+    _tell(console, found)
+    return found
+
+
 def _beside(console: Console, engine: Engine, setup: EngineSetup, wanted: Wanted) -> Beside:
     try:
         with console.status(f"starting {wanted.beside} neighbours"):
@@ -92,9 +103,13 @@ def _beside(console: Console, engine: Engine, setup: EngineSetup, wanted: Wanted
         raise ConfigError(f"--beside {wanted.beside}: {error}") from None
     with neighbours, _bar(console, f"beside {wanted.beside} more") as show:
         found = measure_beside(engine, wanted.room, neighbours, wanted.rounds, show)
+    _tell(console, found)
+    return found
+
+
+def _tell(console: Console, found: Beside) -> None:
     for kind, other in product(KINDS, KINDS):
         console.print(found.describe(kind, other), highlight=False, soft_wrap=True)
-    return found
 
 
 @contextmanager

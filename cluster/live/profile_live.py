@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import median
 
@@ -13,7 +13,9 @@ from ...client import AsyncClient
 from ...proto.views import Role
 from ...workers.live.engine import Engine
 from ...workers.live.iteration_log import TimedIteration
+from ...workers.live.profiling.beside import Beside
 from ...workers.live.profiling.live import LiveCost, LiveSamples, shapes_seen
+from ...workers.live.profiling.live_beside import BesideSamples
 from ...workers.live.profiling.shapes import Room, Shape
 from ...workers.live.profiling.timing import TOKENS_USED, batch_of
 from .cluster import LiveCluster
@@ -29,6 +31,7 @@ from .config import (
 STREAMS = (1, 4, 8)
 PROMPT_TOKENS, LONG_PROMPT_TOKENS, OUTPUT_TOKENS = 32, 256, 24
 BARE_TIMES = 3
+PROMPTS_AT_ONCE = 3  # times
 CHUNK_TOKENS = 128
 Done = Callable[[int, int], None]  # (loads done, in all)
 
@@ -53,14 +56,16 @@ def loads_of(room: Room) -> list[Load]:
     return [*streams, Load(streams=1, prompt_tokens=long, output_tokens=2)]
 
 
-def cluster_of(model: str, device: str, threads: int, room: Room) -> ClusterConfig:
-    """One worker that does both, of that room."""
+def cluster_of(
+    model: str, device: str, threads: int, room: Room, workers: int = 1
+) -> ClusterConfig:
+    """Workers that do both, of that room."""
     chunk = min(CHUNK_TOKENS, room.batched_tokens_max)
     return ClusterConfig(
         model=ModelConfig(path=model),
         pools=[
             PoolConfig(
-                name="profile", role=Role.MIXED, device=device, cpus=0.4,
+                name="profile", role=Role.MIXED, count=workers, device=device, cpus=0.4,
                 gpus=float(device == "cuda"), threads=threads, blocks=room.blocks,
             )
         ],
@@ -92,6 +97,55 @@ def measure_live(
     finally:
         cluster.stop()
     return samples.cost()
+
+
+def measure_live_beside(
+    engine: Engine, config: ClusterConfig, room: Room, rounds: int, cost: LiveCost, done: Done
+) -> Beside:
+    """The same of a cluster of several workers, whose iterations lie beside each other's.
+
+    `cost` is what `measure_live` found of one. Raises ConfigError.
+    """
+    cluster = LiveCluster.start(config)
+    try:
+        actors = list(cluster.actors.workers.values())
+        samples, dice = BesideSamples(cost, len(actors) - 1), Random(2)
+        for number in range(rounds + 1):
+            for index, ask in enumerate(TOGETHER, start=1):
+                ray.get([actor.iterations.remote() for actor in actors])
+                asyncio.run(ask(cluster.address, room, len(actors), dice))
+                logs = ray.get([actor.iterations.remote() for actor in actors])
+                if number:  # the first round warms up
+                    samples.add(logs, _bare_us(engine, room, [run for log in logs for run in log]))
+                done(number * len(TOGETHER) + index, (rounds + 1) * len(TOGETHER))
+    finally:
+        cluster.stop()
+    return samples.beside()
+
+
+async def _decodes(address: str, room: Room, workers: int, dice: Random) -> None:
+    """A stream for each worker."""
+    short = loads_of(room)[0]
+    await _ask(address, replace(short, streams=workers), dice)
+
+
+async def _prefills(address: str, room: Room, workers: int, dice: Random) -> None:
+    """Long prompts, as many at once as there are workers."""
+    for _ in range(PROMPTS_AT_ONCE):
+        await _ask(address, replace(loads_of(room)[-1], streams=workers), dice)
+
+
+async def _both(address: str, room: Room, workers: int, dice: Random) -> None:
+    """Streams on all workers but one, which gets long prompts, one after the other."""
+    short, *_, long = loads_of(room)
+    streams = replace(short, streams=workers - 1, output_tokens=2 * short.output_tokens)
+    decoding = asyncio.create_task(_ask(address, streams, dice))
+    while not decoding.done():
+        await _ask(address, long, dice)
+    await decoding
+
+
+TOGETHER = (_decodes, _prefills, _both)
 
 
 async def _ask(address: str, load: Load, dice: Random) -> None:

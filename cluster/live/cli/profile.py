@@ -45,9 +45,10 @@ def profile(  # noqa: PLR0913  (a command line is flat)
     longer than the bare engine's goes into the table in the core's place. With --beside N
     some shapes are timed again while N processes compute the same model endlessly, and what
     an iteration suffers from them is written above the table: give the number of other
-    workers that will share this machine. `splitweave simulate` uses the file:
-    `[hardware.NAME] kind = "table"` (docs/cost-models.md). Let the machine do nothing else
-    meanwhile.
+    workers that will share this machine. With both, a cluster of 1 + N workers is measured
+    instead, which shows as well what gateway and clients take from them. `splitweave simulate`
+    uses the file: `[hardware.NAME] kind = "table"` (docs/cost-models.md). Let the machine do
+    nothing else meanwhile.
     """
     with reporting():
         require_serving()

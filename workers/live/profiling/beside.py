@@ -45,8 +45,9 @@ class Beside:
     ratios: dict[str, dict[Shape, float]]
 
     def factor(self, kind: str, beside: str) -> float:
-        """The median of the shapes of one kind; at least 1."""
-        return max(1.0, median(self._of(kind, beside)))
+        """The median of the shapes of one kind; at least 1. What was not seen: as beside others."""
+        others = [ratio for other in KINDS for ratio in self._of(kind, other)]
+        return max(1.0, median(self._of(kind, beside) or others or [1.0]))
 
     def lines(self) -> list[str]:
         """For the head of a table."""
@@ -62,6 +63,8 @@ class Beside:
     def describe(self, kind: str, beside: str) -> str:
         """For whoever watches, with the least and the most of the shapes."""
         ratios = self._of(kind, beside)
+        if not ratios:
+            return f"{kind} beside {self.neighbours} {beside}: not seen"
         return (
             f"{kind} beside {self.neighbours} {beside}: {median(ratios):.2f} x "
             f"({min(ratios):.2f} to {max(ratios):.2f} by shape)"

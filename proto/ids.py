@@ -22,7 +22,8 @@ class WorkerKey:
     incarnation: Incarnation
 
     def __hash__(self) -> int:
-        return hash(self.worker_id)  # known to the string: keys are looked up all the time
+        # Keys are looked up all the time, and a string knows its hash.
+        return hash(self.worker_id) + self.incarnation
 
     def covers(self, other: "WorkerKey") -> bool:
         """Whether `other` is this life of the worker or an earlier one."""

@@ -20,14 +20,12 @@ from ...sim.costs.table import MeasuredTable
 from ...sim.costs.work import Prefill, Work
 from ...workers.live.engine import load_engine
 from ...workers.live.iteration_log import TimedIteration
+from ...workers.live.profiling.live import IDLE_NS
 from ...workers.live.profiling.shapes import Shape
 from ...workers.live.profiling.timing import time_shapes
 
 ALONE, BESIDE = 0.1, 0.9  # shares of an iteration in which another worker computes
-IDLE_NS = 20_000_000  # what passes between two iterations while there is work is less
 Iterations = dict[str, list[TimedIteration]]
-
-
 PACE_SHAPES = (
     Shape(prefill_tokens=64), Shape(prefill_tokens=128),
     Shape(decodes=1, decode_context=256), Shape(decodes=4, decode_context=256),

@@ -229,7 +229,7 @@ class BlockPool:
         return f"{broken}; {parts} = {sum(counts)}, total {self.total}"
 
     def check(self, holders: Iterable[BlockId], lent: Iterable[BlockId]) -> None:
-        """Integrity: there is no `problem`, and what is findable has its block. O(total)."""
+        """Integrity: there is no `problem`, and what is findable has its block. Costs the same."""
         problem = self.problem(holders, lent)
         assert not problem, problem
         self._findable.check(self._hashes.__getitem__, self._fresh - self._hashes.count(None))
